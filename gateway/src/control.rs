@@ -4,6 +4,7 @@
 
 mod discovery;
 mod health;
+pub mod notices;
 pub mod reload;
 mod wall_clock;
 

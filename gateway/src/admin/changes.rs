@@ -22,6 +22,7 @@ use super::problem::Problem;
 use super::state::Admin;
 use super::token::Authorised;
 use crate::call::backend::Backend;
+use crate::control::notices;
 use crate::control::reload::canary_time;
 use crate::plan::Plan;
 use crate::server::Phase;
@@ -74,6 +75,16 @@ enum Wanted {
     Auto,
 }
 
+impl Wanted {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Force {
@@ -81,7 +92,7 @@ struct Force {
 }
 
 /// `POST /api/v1/backends/{name}/breaker` with `{"state": "open" | "closed" | "auto"}`: answers with the new state of
-/// the breaker.
+/// the breaker. All replicas that share a store follow.
 pub(super) async fn force_breaker(
     _: Authorised,
     _: NoParameters,
@@ -106,11 +117,12 @@ pub(super) async fn force_breaker(
         ));
     }
     let (breaker, now) = (&backend.guards.breaker, clock::now());
-    backend.tell(match state {
+    backend.tell(match &state {
         Wanted::Open => breaker.force(ForcedState::Open, now),
         Wanted::Closed => breaker.force(ForcedState::Closed, now),
         Wanted::Auto => breaker.unforce(now),
     });
+    notices::announce_breaker(&admin.gateway.state, &name, state.word());
     Ok(Json(json!({ "backend": name, "breaker": BreakerView::of(backend) })))
 }
 

@@ -189,6 +189,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/api/v1/status", get(status::show))
+        .route("/api/v1/replicas", get(shared_store::replicas))
         .route("/api/v1/routes", get(routes::show))
         .route("/api/v1/backends", get(backends::show))
         .route("/api/v1/tenants", get(tenants::show))

@@ -2,7 +2,8 @@
 //!
 //! GET lists the revocations. POST adds one entry or `{"revocations": [...]}`. DELETE removes the entry that the query
 //! names, as in `?key=acme-1` or `?subject=ada&issuer=main`. An entry is written as in the revocations file. An added
-//! entry is in force even if the file cannot be written, and the answer then says so.
+//! entry is in force even if the file cannot be written, and the answer then says so. Changes reach all replicas that
+//! share a store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use super::token::Authorised;
 use crate::auth::revocations::{List, Revoked, RevokedKind, Terms};
 use crate::clock;
 use crate::config::keys::Timestamp as Written;
+use crate::control::notices;
 use crate::json::{self, Document};
 use crate::observe::timestamp::Timestamp;
 use crate::plan::revocation_store::{Failure, RevocationStore, RevocationStoreError, RevocationStoreStatus};
@@ -121,7 +123,16 @@ pub(super) async fn add(
     for (revoked, terms) in &list {
         tracing::info!(kind = revoked.kind().as_str(), name = %revoked.name(), reason = terms.reason.as_deref(), "revoked");
     }
-    change(admin, move |store| store.revoke(list)).await
+    let state = Arc::clone(&admin.gateway.state);
+    let revoke = move |store: &RevocationStore| {
+        let revoked = store.revoke(list.clone());
+        // What could not be written is in force all the same.
+        if matches!(revoked, Ok(()) | Err(RevocationStoreError::NotWritten(_))) {
+            notices::announce_revoked(&state, &list);
+        }
+        revoked
+    };
+    change(admin, revoke).await
 }
 
 pub(super) async fn remove(
@@ -132,7 +143,13 @@ pub(super) async fn remove(
     let Query(named) = named.map_err(|error| Problem::bad_value(error.to_string()))?;
     let (revoked, _) = named.meant()?;
     tracing::info!(kind = revoked.kind().as_str(), name = %revoked.name(), "restored");
-    change(admin, move |store| store.restore(&revoked)).await
+    let state = Arc::clone(&admin.gateway.state);
+    let restore = move |store: &RevocationStore| {
+        store.restore(&revoked)?;
+        notices::announce_restored(&state, &revoked);
+        Ok(())
+    };
+    change(admin, restore).await
 }
 
 /// Makes a change on a thread where writing a file delays no other work.

@@ -1,9 +1,100 @@
-//! Describes the store that replicas share, for the admin API.
+//! `GET /api/v1/replicas`: the replicas that share a store. The store itself is a part of the status.
 
-use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock;
-use crate::store::{Health, Store};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::list_query::NoParameters;
+use super::numbers::millis;
+use super::problem::Problem;
+use super::state::Admin;
+use crate::observe::timestamp::Timestamp;
+use crate::store::{Health, Replica, Store};
+use crate::{clock, json};
+
+/// Longest text of a replica, in bytes.
+const LONGEST: usize = 4_096;
+
+#[derive(Serialize)]
+pub(super) struct Replicas {
+    replicas: Vec<ReplicaView>,
+    limits_store: StoreView,
+}
+
+#[derive(Serialize)]
+struct ReplicaView {
+    /// Random name of the process, as the store knows it.
+    replica: String,
+    /// Whether it is the one that answers.
+    this: bool,
+    /// Host and number of the process.
+    name: String,
+    version: String,
+    /// Number of the plan in the process, counted from 1.
+    config_generation: u64,
+    started: Timestamp,
+    /// Tokens that it holds.
+    on_lease: u64,
+    /// Time since it last told of itself, which it does every five seconds.
+    silent_for_ms: u64,
+}
+
+/// What a replica tells of itself.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    name: String,
+    version: String,
+    generation: u64,
+    started: u64,
+    on_lease: u64,
+}
+
+pub(super) async fn replicas(_: NoParameters, State(admin): State<Arc<Admin>>) -> Result<Json<Replicas>, Problem> {
+    let Some(store) = admin.gateway.state.shared_store.get() else {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "no_limits_store",
+            "This gateway shares no store",
+            "Write `limits_store`, so that replicas count limits together and know each other.",
+        ));
+    };
+    let listed = store.replicas().await.map_err(|trouble| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "limits_store_down",
+            "The shared store does not list the replicas",
+            "",
+        )
+        .detail(format!("The trouble is: {trouble}. /api/v1/status says more."))
+    })?;
+    let mut replicas: Vec<_> = listed.iter().map(|replica| ReplicaView::of(replica, store)).collect();
+    replicas.sort_by(|one, other| (&one.name, &one.replica).cmp(&(&other.name, &other.replica)));
+    Ok(Json(Replicas {
+        replicas,
+        limits_store: StoreView::of(store),
+    }))
+}
+
+impl ReplicaView {
+    fn of(replica: &Replica, store: &Store) -> Self {
+        let told: Told = json::typed(replica.text.as_bytes(), LONGEST).unwrap_or_default();
+        Self {
+            replica: format!("{:016x}", replica.name),
+            this: replica.name == store.replica(),
+            name: told.name,
+            version: told.version,
+            config_generation: told.generation,
+            started: Timestamp(Duration::from_secs(told.started)),
+            on_lease: told.on_lease,
+            silent_for_ms: millis(replica.silent_for),
+        }
+    }
+}
 
 /// The shared store, as this replica sees it.
 #[derive(Serialize)]

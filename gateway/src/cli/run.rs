@@ -138,6 +138,10 @@ impl Gateway {
         }
         let clock = tokio::spawn(control::follow_wall_clock(Arc::clone(&self.state)));
         let reacher = tokio::spawn(control::bring_back(Arc::clone(&self.live)));
+        let notices = tokio::spawn(control::notices::follow_notices(
+            Arc::clone(&self.live),
+            Arc::clone(&self.state),
+        ));
         let prober = tokio::spawn(control::probe_endpoints(Arc::clone(&self.live)));
         let follower = tokio::spawn(control::follow_files(Arc::clone(&reloader)));
         let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
@@ -226,6 +230,7 @@ impl Gateway {
         upkeep.abort();
         clock.abort();
         reacher.abort();
+        notices.abort();
         prober.abort();
         sources.abort();
         follower.abort();

@@ -15,6 +15,9 @@ pub(super) struct Options {
     /// Number of backends to show.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     backends: u16,
+    /// Show all replicas that share a store with it, in place of its own state.
+    #[arg(long)]
+    all: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -29,16 +32,25 @@ pub(super) fn status(options: &Options) -> u8 {
             _ => Err(answer.problem()),
         }
     };
+    if options.all {
+        return print(asked("/api/v1/replicas").map(|shown| match options.json {
+            true => format!("{shown:#}\n"),
+            false => replicas(&shown),
+        }));
+    }
     let both = asked("/api/v1/status").and_then(|status| {
         let backends = asked(&format!("/api/v1/backends?limit={}", options.backends))?;
         Ok((status, backends))
     });
-    match both {
-        Ok((status, backends)) => {
-            let page = match options.json {
-                true => format!("{:#}\n", json!({ "status": status, "backends": backends["backends"] })),
-                false => page(&status, &backends),
-            };
+    print(both.map(|(status, backends)| match options.json {
+        true => format!("{:#}\n", json!({ "status": status, "backends": backends["backends"] })),
+        false => page(&status, &backends),
+    }))
+}
+
+fn print(shown: Result<String, String>) -> u8 {
+    match shown {
+        Ok(page) => {
             let _ = stdout().write_all(page.as_bytes());
             OK
         }
@@ -47,6 +59,46 @@ pub(super) fn status(options: &Options) -> u8 {
             FAILED
         }
     }
+}
+
+/// Returns a table of the replicas, with the one that answered marked.
+fn replicas(shown: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let listed = shown["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut rows = vec![["replica", "version", "config", "on lease", "started", "last heard"].map(str::to_owned)];
+    for replica in listed {
+        let mark = if replica["this"] == true { " *" } else { "" };
+        let silent = replica["silent_for_ms"].as_u64().unwrap_or_default();
+        rows.push([
+            format!("{}{mark}", text(&replica["name"])),
+            text(&replica["version"]),
+            replica["config_generation"].to_string(),
+            replica["on_lease"].to_string(),
+            text(&replica["started"]),
+            format!("{:.1} s ago", silent as f64 / 1e3),
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..6).map(width).collect();
+    let mut page = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        let _ = writeln!(page, "{}", line.trim_end());
+    }
+    let store = &shown["limits_store"];
+    let up = if store["up"] == true {
+        "up".to_owned()
+    } else {
+        format!("down: {}", text(&store["trouble"]))
+    };
+    let _ = writeln!(page, "\nstore     {}, {up}", text(&store["address"]));
+    if let Some(warning) = store["warning"].as_str() {
+        let _ = writeln!(page, "          {warning}");
+    }
+    page
 }
 
 fn page(status: &Value, backends: &Value) -> String {
@@ -138,6 +190,27 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replicas_are_a_table() {
+        let shown = json!({
+            "replicas": [
+                { "name": "a:1", "this": true, "version": "0.1.0", "config_generation": 4, "on_lease": 12,
+                    "started": "2026-11-30T12:00:00Z", "silent_for_ms": 1240 },
+                { "name": "host-b:22", "this": false, "version": "0.1.0", "config_generation": 3, "on_lease": 0,
+                    "started": "2026-11-30T11:00:00Z", "silent_for_ms": 0 },
+            ],
+            "limits_store": { "address": "redis://cache:6379/0", "up": true, "warning": null },
+        });
+        let expected = "\
+replica    version  config  on lease  started               last heard
+a:1 *      0.1.0    4       12        2026-11-30T12:00:00Z  1.2 s ago
+host-b:22  0.1.0    3       0         2026-11-30T11:00:00Z  0.0 s ago
+
+store     redis://cache:6379/0, up
+";
+        assert_eq!(replicas(&shown), expected);
+    }
 
     #[test]
     fn what_is_told_fits_on_a_screen() {

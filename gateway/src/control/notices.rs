@@ -1,0 +1,274 @@
+//! Tells other replicas what an operator has changed here, and does what was changed there.
+//!
+//! What is spread: revocations and their ends by the admin API, and forced breakers. The revocations of a file are not:
+//! each replica has its own file, or all have the same. A notice is applied once, except that a forced breaker is forced
+//! again after a reload, because its backend may be new. What is in force already is left alone, so nothing that comes
+//! back to the replica that announced it does anything.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policies::breaker::ForcedState;
+use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
+
+use crate::auth::revocations::{List, Revoked, RevokedKind, Terms};
+use crate::plan::{LivePlan, Plan, State};
+use crate::store::{Notice, Store};
+use crate::{clock, json as text};
+
+const REVOKED: &str = "revoked:";
+const BREAKER: &str = "breaker:";
+
+/// Time for which other replicas can learn that a credential is good again.
+const RESTORED_FOR: u64 = 86_400;
+/// Interval between looks at the plan.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest text of a notice, in bytes.
+const LONGEST: usize = 8_192;
+
+/// Announces revocations to the other replicas, if there is a shared store.
+pub fn announce_revoked(state: &State, list: &List) {
+    let Some(store) = state.shared_store.get() else { return };
+    for (revoked, terms) in list {
+        let value = json!({ "until": terms.until, "reason": terms.reason }).to_string();
+        announce(store, &name_of(revoked), &value, terms.until);
+    }
+}
+
+/// Announces that a revocation has been taken back.
+pub fn announce_restored(state: &State, revoked: &Revoked) {
+    if let Some(store) = state.shared_store.get() {
+        announce(store, &name_of(revoked), "", Some(clock::unix_seconds() + RESTORED_FOR));
+    }
+}
+
+/// Announces that a breaker is forced `open` or `closed`, or decides by itself again (`auto`).
+pub fn announce_breaker(state: &State, backend: &str, word: &str) {
+    if let Some(store) = state.shared_store.get() {
+        announce(store, &format!("{BREAKER}{backend}"), word, None);
+    }
+}
+
+fn announce(store: &Store, name: &str, value: &str, ends: Option<u64>) {
+    if !store.announce(name, value, ends) {
+        tracing::error!(
+            name,
+            "other replicas do not learn this: it is too long, or too much waits for the shared store"
+        );
+    }
+}
+
+fn name_of(revoked: &Revoked) -> String {
+    let parts = json!([revoked.kind().as_str(), revoked.name(), revoked.issuer()]);
+    format!("{REVOKED}{parts}")
+}
+
+/// Applies what other replicas announce, and tells them of this one, forever.
+pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
+    let Some(store) = state.shared_store.get().cloned() else {
+        return;
+    };
+    let (name, started) = (process_name(), clock::unix_seconds());
+    let mut changes = store.watch_notices();
+    let mut applied = Applied::default();
+    let (mut generation, mut is_changed) = (0, true);
+    let mut round = tokio::time::interval(LOOK);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let plan = live.load();
+        let told = json!({
+            "name": name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "generation": plan.generation,
+            "started": started,
+            "on_lease": store.on_lease(),
+        });
+        store.set_presence(&told.to_string());
+        let is_new_plan = std::mem::replace(&mut generation, plan.generation) != plan.generation;
+        if is_changed || is_new_plan {
+            let news = applied.news(store.notices(), is_new_plan);
+            for (backend, word) in &news.breakers {
+                force(&plan, backend, word);
+            }
+            revoke(&state, news.revoked, news.restored).await;
+        }
+        is_changed = tokio::select! {
+            changed = changes.changed() => match changed {
+                Ok(()) => true,
+                Err(_) => return,
+            },
+            _ = round.tick() => false,
+        };
+    }
+}
+
+/// Times of the announcements that were applied, by name.
+#[derive(Debug, Default)]
+struct Applied(HashMap<Box<str>, u64>);
+
+/// What is to be done.
+#[derive(Debug, Default, PartialEq)]
+struct News {
+    breakers: Vec<(String, String)>,
+    revoked: List,
+    restored: Vec<Revoked>,
+}
+
+impl Applied {
+    /// Returns what of the notices has not been applied; of forced breakers all if the plan is new.
+    fn news(&mut self, notices: Vec<Notice>, is_new_plan: bool) -> News {
+        let mut news = News::default();
+        let mut applied = HashMap::with_capacity(notices.len());
+        for notice in notices {
+            let is_new = self.0.get(&notice.name) != Some(&notice.at);
+            if let Some(backend) = notice.name.strip_prefix(BREAKER) {
+                if is_new || is_new_plan {
+                    news.breakers.push((backend.to_owned(), notice.value.into_string()));
+                }
+            } else if is_new && let Some(revoked) = notice.name.strip_prefix(REVOKED).and_then(read_revoked) {
+                if notice.value.is_empty() {
+                    news.restored.push(revoked);
+                } else if let Some(terms) = read_terms(&notice.value) {
+                    news.revoked.insert(revoked, terms);
+                }
+            }
+            applied.insert(notice.name, notice.at);
+        }
+        self.0 = applied;
+        news
+    }
+}
+
+fn read_revoked(written: &str) -> Option<Revoked> {
+    let (kind, name, issuer): (String, String, Option<String>) = text::typed(written.as_bytes(), LONGEST).ok()?;
+    let kind = RevokedKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+    Revoked::new(kind, &name, issuer.as_deref()).ok()
+}
+
+fn read_terms(written: &str) -> Option<Terms> {
+    let terms: HashMap<String, Value> = text::typed(written.as_bytes(), LONGEST).ok()?;
+    let until = match terms.get("until") {
+        None | Some(Value::Null) => None,
+        Some(until) => Some(until.as_u64()?),
+    };
+    let reason = terms.get("reason").and_then(Value::as_str).map(Arc::from);
+    Some(Terms { until, reason })
+}
+
+fn force(plan: &Plan, name: &str, word: &str) {
+    let found = plan.backends.iter().find(|backend| *backend.name == *name);
+    let Some(backend) = found.filter(|backend| backend.breaker_on) else {
+        return;
+    };
+    let (breaker, now) = (&backend.guards.breaker, clock::now());
+    backend.tell(match word {
+        "open" => breaker.force(ForcedState::Open, now),
+        "closed" => breaker.force(ForcedState::Closed, now),
+        "auto" => breaker.unforce(now),
+        _ => None,
+    });
+}
+
+/// Puts revocations of other replicas in force, on a thread where writing the file delays nothing.
+async fn revoke(state: &Arc<State>, mut revoked: List, restored: Vec<Revoked>) {
+    let in_force = state.revocations.in_force().list();
+    revoked.retain(|revoked, terms| in_force.get(revoked) != Some(terms));
+    let restored: Vec<_> = restored
+        .into_iter()
+        .filter(|revoked| in_force.contains_key(revoked))
+        .collect();
+    if revoked.is_empty() && restored.is_empty() {
+        return;
+    }
+    tracing::info!(
+        revoked = revoked.len(),
+        restored = restored.len(),
+        "learnt from another replica"
+    );
+    let state = Arc::clone(state);
+    let apply = move || {
+        if !revoked.is_empty()
+            && let Err(error) = state.revocations.revoke(revoked)
+        {
+            tracing::error!(?error, "a revocation of another replica is not in force or not written");
+        }
+        for revoked in &restored {
+            if let Err(error) = state.revocations.restore(revoked) {
+                tracing::error!(?error, name = %revoked.name(), "not restored as on another replica");
+            }
+        }
+    };
+    let _ = tokio::task::spawn_blocking(apply).await;
+}
+
+/// Returns the host and the number of the process.
+fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.trim().chars().take(200).collect();
+    format!(
+        "{}:{}",
+        if host.is_empty() { "gateway" } else { &host },
+        std::process::id()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(name: &str, value: &str, at: u64) -> Notice {
+        Notice {
+            name: name.into(),
+            value: value.into(),
+            at,
+        }
+    }
+
+    #[test]
+    fn a_notice_is_applied_once() {
+        let revoked = Revoked::new(RevokedKind::Subject, "ada \"lovelace\"", Some("main")).unwrap();
+        let terms = Terms {
+            until: Some(1_900_000_000),
+            reason: Some("left".into()),
+        };
+        let value = json!({ "until": terms.until, "reason": terms.reason }).to_string();
+        let mut applied = Applied::default();
+        let first = notice(&name_of(&revoked), &value, 5);
+        let news = applied.news(vec![first.clone()], true);
+        assert_eq!(news.revoked, List::from([(revoked.clone(), terms)]));
+        assert_eq!(applied.news(vec![first.clone()], true), News::default());
+        let news = applied.news(vec![notice(&first.name, "", 6)], false);
+        assert_eq!(news.restored, [revoked.clone()]);
+        let news = applied.news(vec![notice(&first.name, r#"{"until":null,"reason":null}"#, 7)], false);
+        assert_eq!(news.revoked, List::from([(revoked, Terms::default())]));
+    }
+
+    #[test]
+    fn a_breaker_is_forced_again_under_a_new_plan() {
+        let mut applied = Applied::default();
+        let open = || vec![notice("breaker:users", "open", 5)];
+        let expected = [("users".to_owned(), "open".to_owned())];
+        assert_eq!(applied.news(open(), false).breakers, expected);
+        assert_eq!(applied.news(open(), false).breakers, []);
+        assert_eq!(applied.news(open(), true).breakers, expected);
+    }
+
+    #[test]
+    fn a_notice_that_cannot_be_read_does_nothing() {
+        let notices = [
+            ("revoked:", "{}"),
+            ("revoked:[\"key\"]", "{}"),
+            ("revoked:[\"other\",\"a\",null]", "{}"),
+            ("revoked:[\"key\",\"a\",\"issuer\"]", "{}"),
+            ("revoked:[\"key\",\"a\",null]", "{\"until\":\"now\"}"),
+            ("revoked:[\"key\",\"a\",null]", "{"),
+            ("another:thing", "{}"),
+        ];
+        for (name, value) in notices {
+            let news = Applied::default().news(vec![notice(name, value, 1)], false);
+            assert_eq!(news, News::default(), "{name} {value}");
+        }
+    }
+}
