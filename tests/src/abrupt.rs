@@ -30,6 +30,8 @@ pub enum Then {
     Closes,
     /// Ends with RST instead of FIN.
     Resets,
+    /// Closes at once. What has come and was not read turns the close into a reset, after what was written.
+    Leaves,
 }
 
 /// Running backend. Dropping it closes its port.
@@ -114,6 +116,7 @@ async fn serve(mut stream: TcpStream, protocol: Protocol, act: &(impl Fn(u32) ->
                     while stream.read_buf(&mut bytes).await.ok()? > 0 {}
                     return None;
                 }
+                Then::Leaves => return None,
                 Then::Resets => {
                     stream.set_zero_linger().ok()?;
                     return None;

@@ -23,6 +23,8 @@ pub struct Arrived {
     /// Whether the request reached its end.
     pub complete: bool,
     pub defects: Vec<String>,
+    /// Number of the connection it came on, counted from 0.
+    pub connection: usize,
 }
 
 /// Bytes that are written instead of an echo.
@@ -56,11 +58,12 @@ impl Recorder {
         let accepting = tokio::spawn({
             let shared = Arc::clone(&shared);
             async move {
-                while let Ok((stream, _)) = listener.accept().await {
+                let mut connections = 0..;
+                while let (Ok((stream, _)), Some(number)) = (listener.accept().await, connections.next()) {
                     let shared = Arc::clone(&shared);
                     tokio::spawn(async move {
                         // An error is expected: in some cases the gateway closes the connection.
-                        let _ = serve(stream, &shared).await;
+                        let _ = serve(stream, number, &shared).await;
                     });
                 }
             }
@@ -96,7 +99,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, connection: usize, shared: &Mutex<Shared>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut bytes = Vec::new();
     let mut index = None;
@@ -105,7 +108,10 @@ async fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) -> io::Result<()> 
         if !bytes.is_empty() {
             let mut shared = lock(shared);
             let index = *index.get_or_insert_with(|| {
-                shared.arrived.push(Arrived::default());
+                shared.arrived.push(Arrived {
+                    connection,
+                    ..Arrived::default()
+                });
                 shared.arrived.len() - 1
             });
             let arrived = &mut shared.arrived[index];

@@ -4,7 +4,6 @@
 //! permit of the breaker until the attempt is judged. Nothing outlives the call's deadline except an exempt stream.
 
 pub mod backend;
-mod checkout;
 pub mod classify;
 mod cost;
 pub mod endpoints;
@@ -14,6 +13,7 @@ pub mod foresee;
 mod grpc;
 pub mod guards;
 pub mod health_check;
+mod http1;
 mod http2;
 mod judge;
 pub mod mirror;
@@ -22,9 +22,9 @@ pub mod replay;
 pub mod reply;
 mod request;
 
+mod answer_body;
 mod attempt;
 mod call_guard;
-mod screened;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod slot_limit;
@@ -54,6 +54,7 @@ use self::endpoints::{EndpointGuard, EndpointId, Pick, Snapshot};
 use self::failure::Failure;
 use self::fault::{Fault, TimeLimit};
 use self::guards::Slot;
+pub use self::http1::SwitchedStream;
 use self::judge::{Again, AttemptTimes, End, Limits, Verdict, judge};
 use self::replay::Sending;
 pub use self::reply::Reply;
@@ -227,7 +228,7 @@ impl Call<'_> {
             };
             self.backend.metrics.add(Family::Retries, ());
             if let Ok(answer) = ended.result {
-                answer.discard(&settings.pool);
+                answer.into_body().discard(&settings.pool, clock::now());
             }
             drop(endpoint);
             now = clock::now();
@@ -355,9 +356,9 @@ impl Call<'_> {
             switches: self.order.switches,
             trailers: self.order.trailers,
         };
-        let request = || self.order.request(number, until.remaining(began), endpoint, settings);
+        let request = self.order.request(number, until.remaining(began), endpoint, settings);
         let mut timing = Timing::default();
-        let result = way.attempt(request, began, until, timer, &mut timing).await;
+        let result = way.attempt(&request, began, until, timer, &mut timing).await;
 
         self.attempts.note_connecting(timing.connecting);
         self.facts.sent |= result.as_ref().err().is_none_or(|failure| failure.fault.was_sent());
@@ -421,9 +422,9 @@ impl Call<'_> {
         let result = match result {
             Ok(mut answer) => {
                 if let Some(name) = &self.order.cost_header {
-                    self.facts.cost.take_from(answer.response.headers_mut(), name);
+                    self.facts.cost.take_from(answer.headers_mut(), name);
                 }
-                self.attempts.answer(now, answer.response.status().as_u16(), counted);
+                self.attempts.answer(now, answer.status().as_u16(), counted);
                 Ok(answer)
             }
             Err(failure) => {
@@ -442,7 +443,7 @@ impl Call<'_> {
             }
         };
         let pushback = match &result {
-            Ok(answer) if verdict.again => classify::pushback(answer.response.headers()),
+            Ok(answer) if verdict.again => classify::pushback(answer.headers()),
             _ => None,
         };
         Ended {
@@ -461,7 +462,7 @@ impl Call<'_> {
         let Outcome::Success { took } = verdict.outcome else {
             return;
         };
-        let refuses = |answer: &Answer| answer.response.status() == StatusCode::TOO_MANY_REQUESTS;
+        let refuses = |answer: &Answer| answer.status() == StatusCode::TOO_MANY_REQUESTS;
         let is_whole = matches!(course.sending, Sending::Complete { .. });
         if is_whole && !self.order.is_stream() && !result.as_ref().is_ok_and(refuses) {
             self.backend.guards.learn_limit(took, course.ended);
@@ -472,8 +473,7 @@ impl Call<'_> {
     fn end_of(&self, result: &Result<Answer, Failure>) -> End {
         match result {
             Ok(answer) => {
-                let said = &answer.response;
-                let status = grpc::judged(said.version(), said.status(), said.headers());
+                let status = grpc::judged(answer.version(), answer.status(), answer.headers());
                 let is_failure = self.backend.settings.failures.contains(&status);
                 End::Answered { status, is_failure }
             }
@@ -552,7 +552,7 @@ impl Call<'_> {
     }
 
     fn reply(&self, answer: Answer, endpoint: EndpointGuard, generation: Option<Generation>, mut slot: Slot) -> Reply {
-        let (head, incoming) = answer.response.into_parts();
+        let (head, incoming) = answer.into_parts();
         let may_stream = self.order.streaming != Streaming::Never;
         let are_events = may_stream && is_event_stream(&head.headers);
         let is_grpc = head.version == Version::HTTP_2 && head.status == StatusCode::OK && is_grpc(&head.headers);
@@ -571,7 +571,7 @@ impl Call<'_> {
             flow.may_pause();
         }
         let backend = Arc::clone(self.backend);
-        let held = Held::new(answer.lease, endpoint, slot, backend, generation, flow);
+        let held = Held::new(endpoint, slot, backend, generation, flow);
         let body = ReplyBody::new(incoming, held, patience);
         let body = match &self.order.mirror {
             Some(mirror) => body.watched(mirror, &head, self.backend),
@@ -623,7 +623,7 @@ fn load_answer(result: &Result<Answer, Failure>, verdict: &Verdict) -> Option<Lo
     };
     // A 429 is about its caller; the endpoint is as well as before for all others.
     let pushback = result.as_ref().ok().filter(|_| failed);
-    let retry_after = match pushback.and_then(|answer| classify::pushback(answer.response.headers())) {
+    let retry_after = match pushback.and_then(|answer| classify::pushback(answer.headers())) {
         Some(Pushback::After(wait)) => Some(wait),
         Some(Pushback::Never) | None => None,
     };

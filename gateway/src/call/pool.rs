@@ -11,13 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
 use policies::Moment;
-use tokio::task::AbortHandle;
 
-use super::replay::Outbound;
+use super::http1::{MessageStream, SwitchedStream};
 use super::timer::Timer;
-use crate::wire::framing::Awaited;
 
 /// Limits of the pools of one backend, for each worker and endpoint.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,45 +29,46 @@ pub struct PoolSettings {
     pub streams: u32,
     /// Time after which a silent connection in use is checked with a PING (HTTP/2).
     pub ping: Duration,
+    /// Maximum number of fields of an answer.
+    pub answer_fields: usize,
 }
 
 /// Open connection to an endpoint, for one exchange at a time.
 pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<Outbound>,
-    /// Requests whose answers are awaited. It is told of every request before the request is sent.
-    pub(crate) awaited: Arc<Awaited>,
-    driver: AbortHandle,
+    /// Boxed, because connections are moved into and out of the pool.
+    pub(crate) stream: Box<MessageStream>,
     born: Moment,
     /// Whether the connection has carried an exchange before.
     pub(crate) used: bool,
-    /// Whether the connection is closed after its current exchange.
-    is_last: bool,
+    /// Time for which the endpoint keeps the idle connection, if it said so.
+    kept_for: Option<Duration>,
     /// Timer of the exchange. It is kept and reset, which is cheaper than creating one.
     pub(crate) timer: Timer,
 }
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Outbound>, awaited: Arc<Awaited>, driver: AbortHandle, now: Moment) -> Self {
+    pub(crate) fn new(stream: MessageStream, now: Moment) -> Self {
         Self {
-            sender,
-            awaited,
-            driver,
+            stream: Box::new(stream),
             born: now,
             used: false,
-            is_last: false,
+            kept_for: None,
             timer: Timer::default(),
         }
     }
 
-    /// Closes the connection after its current exchange.
-    pub(crate) fn end_with_exchange(&mut self) {
-        self.is_last = true;
+    /// Notes for how many seconds the endpoint keeps the idle connection, if it says so. It is used for a second less, because a
+    /// request may be on its way when the endpoint closes.
+    pub(crate) fn keep_for(&mut self, seconds: Option<u32>) {
+        const MARGIN: u32 = 1;
+        if let Some(seconds) = seconds {
+            self.kept_for = Some(Duration::from_secs(seconds.saturating_sub(MARGIN).into()));
+        }
     }
-}
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
+    /// Whether the connection has been idle for longer than the endpoint keeps it, or is too old.
+    fn has_expired(&self, since: Moment, settings: &PoolSettings, now: Moment) -> bool {
+        now.since(self.born) > settings.max_age || self.kept_for.is_some_and(|time| now.since(since) >= time)
     }
 }
 
@@ -103,13 +101,13 @@ impl Pool {
     /// Takes the newest usable connection, if there is one.
     pub(crate) fn take(&self, settings: &PoolSettings, now: Moment) -> Option<Connection> {
         let mut idle = self.lock();
-        while let Some((connection, since)) = idle.pop_back() {
+        while let Some((mut connection, since)) = idle.pop_back() {
             if now.since(since) > settings.idle_for {
                 // The connections before this one have been idle even longer.
                 idle.clear();
                 return None;
             }
-            if !connection.sender.is_closed() && now.since(connection.born) <= settings.max_age {
+            if !connection.has_expired(since, settings, now) && connection.stream.is_quiet() {
                 return Some(connection);
             }
         }
@@ -117,10 +115,11 @@ impl Pool {
     }
 
     pub(crate) fn put(&self, mut connection: Connection, settings: &PoolSettings, now: Moment) {
-        if connection.is_last || connection.sender.is_closed() || now.since(connection.born) > settings.max_age {
+        if connection.has_expired(now, settings, now) || !connection.stream.is_reusable() {
             return;
         }
         connection.used = true;
+        connection.stream.rest();
         let mut idle = self.lock();
         if !self.is_open.load(Relaxed) {
             return;
@@ -131,10 +130,19 @@ impl Pool {
         idle.push_back((connection, now));
     }
 
-    /// Closes connections that have been idle for too long.
+    /// Closes connections that have been idle for too long, and the longest idle ones that the endpoint has closed. Stops
+    /// at the first that is open, because an endpoint closes the longest idle ones first, and looking at each takes time.
     pub(crate) fn sweep(&self, settings: &PoolSettings, now: Moment) {
-        self.lock()
-            .retain(|(connection, since)| !connection.sender.is_closed() && now.since(*since) <= settings.idle_for);
+        let mut idle = self.lock();
+        idle.retain(|(connection, since)| {
+            now.since(*since) <= settings.idle_for && !connection.has_expired(*since, settings, now)
+        });
+        while idle
+            .front()
+            .is_some_and(|(connection, _)| connection.stream.is_closed())
+        {
+            idle.pop_front();
+        }
     }
 
     pub(crate) fn idle(&self) -> usize {
@@ -170,6 +178,17 @@ impl PooledConnection {
         self.connection
             .as_mut()
             .expect("a lease holds its connection until it is given back")
+    }
+
+    pub(crate) fn stream(&self) -> Option<&MessageStream> {
+        self.connection.as_ref().map(|connection| &*connection.stream)
+    }
+
+    /// Takes the connection out after a switch to another protocol. It still counts as in use.
+    pub(crate) fn take_switched(&mut self) -> Option<SwitchedStream> {
+        self.connection
+            .take()
+            .map(|connection| connection.stream.into_switched())
     }
 
     /// Returns the connection to the pool after a complete exchange.

@@ -11,20 +11,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use policies::Moment;
 use policies::breaker::Generation;
 
+use super::answer_body::{AnswerBody, BodyFault};
 use super::backend::Backend;
-use super::checkout::Checkout;
 use super::endpoints::EndpointGuard;
 use super::grpc;
 use super::guards::Slot;
+use super::http1::SwitchedStream;
 use super::mirror::{AnswerWatch, MirrorOrder};
 use crate::clock;
 use crate::observe::Outcome;
 use crate::rejection::Reason;
-use crate::wire::framing::Refusal;
 use crate::wire::slow_caller::Transfer;
 
 /// Head of a backend's answer, and a body that is still being received.
@@ -65,9 +64,7 @@ impl StreamLimits {
 /// Reason why a body ended early.
 #[derive(Debug)]
 pub enum Broken {
-    Backend(hyper::Error),
-    /// The backend ended the stream in order, but before the end of the answer.
-    CutShort,
+    Backend(BodyFault),
     OutOfTime,
     /// A stream reached the deadline of its call, which applied because no stream slot was free.
     NoStreamSlot,
@@ -79,7 +76,7 @@ pub enum Broken {
 
 /// Body of a backend's answer.
 pub struct ReplyBody {
-    incoming: Incoming,
+    incoming: AnswerBody,
     held: Option<Held>,
     patience: BodyLimits,
     until: Moment,
@@ -103,7 +100,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Resources that a body holds until its last byte.
 pub(super) struct Held {
-    lease: Checkout,
     /// Counts the exchange as in flight.
     _endpoint: EndpointGuard,
     slot: Slot,
@@ -117,7 +113,6 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) const fn new(
-        lease: Checkout,
         endpoint: EndpointGuard,
         slot: Slot,
         backend: Arc<Backend>,
@@ -125,7 +120,6 @@ impl Held {
         flow: Option<Arc<Transfer>>,
     ) -> Self {
         Self {
-            lease,
             _endpoint: endpoint,
             slot,
             backend,
@@ -137,7 +131,7 @@ impl Held {
 }
 
 impl ReplyBody {
-    pub(super) fn new(incoming: Incoming, held: Held, patience: BodyLimits) -> Self {
+    pub(super) fn new(incoming: AnswerBody, held: Held, patience: BodyLimits) -> Self {
         let mut body = Self {
             incoming,
             held: Some(held),
@@ -171,6 +165,12 @@ impl ReplyBody {
         if let Some(watch) = self.watch.take() {
             watch.complete();
         }
+    }
+
+    /// Takes the connection after a switch to another protocol, if it is an HTTP/1.1 connection. This body still holds the
+    /// slot.
+    pub(crate) fn take_switched(&mut self) -> Option<SwitchedStream> {
+        self.incoming.take_switched()
     }
 
     /// Marks the body as server-sent events, which may be ended between any two events.
@@ -255,7 +255,7 @@ impl ReplyBody {
         if let Some(held) = self.held.take() {
             let now = clock::now();
             held.slot.release(now);
-            held.lease.give_back(&held.backend.settings.pool, now);
+            self.incoming.give_back(&held.backend.settings.pool, now);
         }
     }
 
@@ -272,11 +272,6 @@ impl ReplyBody {
         }
     }
 
-    fn is_cut_short(&self) -> bool {
-        let held = self.held.as_ref();
-        held.is_some_and(|held| held.lease.is_cut_short(&self.incoming))
-    }
-
     /// Replaces the reason by the caller's fault if the caller's request failed. The gateway may then have ended the
     /// exchange itself.
     fn blamed(&self, broken: Broken) -> Broken {
@@ -285,8 +280,9 @@ impl ReplyBody {
     }
 
     fn break_off(&mut self, why: &Broken) {
+        self.incoming.abort();
         let Some(held) = self.held.take() else { return };
-        if let Broken::Backend(_) | Broken::CutShort = why
+        if let Broken::Backend(_) = why
             && Duration::from_millis(self.unread_ms.into()) < SLOW_READER
         {
             held.backend.record_late_failure(held.generation);
@@ -307,7 +303,7 @@ impl Body for ReplyBody {
                 this.unread_ms = this.unread_ms.saturating_add(pause);
             }
         }
-        let broken = match Pin::new(&mut this.incoming).poll_frame(cx) {
+        let broken = match this.incoming.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(watch), Some(data)) = (&mut this.watch, frame.data_ref()) {
                     watch.add(data);
@@ -326,7 +322,6 @@ impl Body for ReplyBody {
                 }
                 this.run_out()
             }
-            Poll::Ready(None) if this.is_cut_short() => this.blamed(Broken::CutShort),
             Poll::Ready(None) => {
                 this.finish();
                 return Poll::Ready(None);
@@ -334,10 +329,10 @@ impl Body for ReplyBody {
             Poll::Ready(Some(Err(error))) => this.blamed(Broken::Backend(error)),
             Poll::Pending => {
                 loop {
-                    let Some(held) = &mut this.held else {
+                    let Some(timer) = this.incoming.timer() else {
                         return Poll::Pending;
                     };
-                    std::task::ready!(held.lease.timer().poll_elapsed(this.until, cx));
+                    std::task::ready!(timer.poll_elapsed(this.until, cx));
                     if !this.has_heard() {
                         break;
                     }
@@ -363,7 +358,7 @@ impl Broken {
     /// Returns the reason, for a body that the gateway reads itself.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Backend(_) | Self::CutShort => Reason::BackendBroken,
+            Self::Backend(_) => Reason::BackendBroken,
             Self::OutOfTime | Self::Over => Reason::OutOfTime,
             Self::NoStreamSlot => Reason::BulkheadFull,
             Self::Caller(reason) => *reason,
@@ -375,7 +370,7 @@ impl Broken {
     /// Returns the outcome of the attempt whose answer broke off.
     pub const fn outcome(&self) -> Outcome {
         match self {
-            Self::Backend(_) | Self::CutShort => Outcome::Broken,
+            Self::Backend(_) => Outcome::Broken,
             Self::OutOfTime | Self::NoStreamSlot | Self::Over => Outcome::TimedOut,
             Self::Caller(_) => Outcome::Cancelled,
         }
@@ -385,11 +380,10 @@ impl Broken {
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Backend(error) => match Refusal::behind(error) {
+            Self::Backend(fault) => match fault.refusal() {
                 Some(refusal) => write!(f, "backend broke the framing: {refusal}"),
-                None => write!(f, "backend broke off: {error}"),
+                None => write!(f, "backend broke off: {fault}"),
             },
-            Self::CutShort => f.write_str("backend broke off: the stream was reset before its end"),
             Self::OutOfTime => f.write_str("out of time within the body"),
             Self::NoStreamSlot => f.write_str("out of time within a stream: all slots for streams were taken"),
             Self::Over => f.write_str("a stream has lived as long as one may"),

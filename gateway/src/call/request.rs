@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment};
 
+use super::attempt::AttemptRequest;
 use super::backend::Settings;
 use super::endpoints::{Endpoint, HashKeys};
+use super::http1::AttemptHead;
 use super::mirror::MirrorOrder;
 use super::replay::{Outbound, Replay, Sending};
-use super::stamp::stamp_attempt;
 use crate::setting::SettingId;
 use crate::wire::slow_caller::Transfer;
 
@@ -76,30 +77,34 @@ impl CallRequest {
         self.switches || self.streaming == Streaming::Always
     }
 
-    /// Builds the request of one attempt. Returns `None` if too much of the body is gone to send it again.
-    pub(super) fn request(
-        &mut self,
+    /// Returns the request of one attempt.
+    pub(super) fn request<'a>(
+        &'a self,
         attempt: u32,
         remaining: Duration,
-        endpoint: &Endpoint,
+        endpoint: &'a Endpoint,
         settings: &Settings,
-    ) -> Option<Request<Outbound>> {
-        let mut request = Request::new(self.body.for_attempt()?);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from(self.target.clone());
-        let headers = request.headers_mut();
-        // The attempt gets the map itself, which has room for more fields. The copy that stays has none.
-        let copy = self.headers.clone();
-        *headers = std::mem::replace(&mut self.headers, copy);
-        if !(settings.preserve_host && headers.contains_key(header::HOST)) {
-            headers.insert(header::HOST, endpoint.host().clone());
-        }
-        stamp_attempt(headers, remaining, attempt);
-        Some(request)
+    ) -> AttemptRequest<'a> {
+        let head = AttemptHead {
+            method: &self.method,
+            target: &self.target,
+            headers: &self.headers,
+            host: host_of(&self.headers, endpoint, settings),
+            remaining,
+            attempt,
+        };
+        AttemptRequest { head, body: &self.body }
     }
 }
 
+/// Returns the Host of a request with these fields.
+pub(super) fn host_of<'a>(headers: &'a HeaderMap, endpoint: &'a Endpoint, settings: &Settings) -> &'a HeaderValue {
+    let own = headers.get(header::HOST).filter(|_| settings.preserve_host);
+    own.unwrap_or_else(|| endpoint.host())
+}
+
 impl CallBody {
+    /// Returns the body of one attempt. Returns `None` if too much of it is gone to send it again.
     pub(super) fn for_attempt(&self) -> Option<Outbound> {
         match self {
             Self::Empty => Some(Outbound::Empty),

@@ -15,8 +15,8 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
+use hyper::server;
 use hyper::service::service_fn;
-use hyper::{client, server};
 use hyper_util::rt::TokioIo;
 use policies::Moment;
 use tokio::io::AsyncWriteExt;
@@ -25,7 +25,9 @@ use tokio::time::sleep;
 
 use super::backend::Backend;
 use super::endpoints::{Member, Pools};
+use super::http1::MessageStream;
 use super::pool::Connection;
+use super::transport::Transport;
 use crate::clock;
 use crate::headers;
 use crate::wire::caller_body::CallerBody;
@@ -120,7 +122,7 @@ impl Scripted {
         backend.endpoints.replace(members.collect());
         for endpoint in backend.endpoints.load().endpoints() {
             for _ in 0..connections {
-                let connection = Arc::clone(&scripted).connect().await;
+                let connection = Arc::clone(&scripted).connect();
                 let Pools::Http1(pools) = &endpoint.pools else {
                     panic!("the script is in HTTP/1.1");
                 };
@@ -140,7 +142,7 @@ impl Scripted {
         self.active.load(Relaxed)
     }
 
-    async fn connect(self: Arc<Self>) -> Connection {
+    fn connect(self: Arc<Self>) -> Connection {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let service = service_fn(move |request| Arc::clone(&self).answer(request));
         tokio::spawn(async move {
@@ -149,13 +151,7 @@ impl Scripted {
                 .serve_connection(TokioIo::new(theirs), service)
                 .await;
         });
-        let (sender, connection) = client::conn::http1::handshake(TokioIo::new(ours))
-            .await
-            .expect("a pipe takes a handshake");
-        let driver = tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        Connection::new(sender, Arc::default(), driver.abort_handle(), clock::now())
+        Connection::new(MessageStream::new(Transport::Pipe(ours)), clock::now())
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<ScriptedBody>, Broke> {

@@ -24,7 +24,7 @@ pub(crate) fn stamp_attempt(headers: &mut HeaderMap, remaining: Duration, attemp
 }
 
 /// Formats a gRPC timeout: at most eight digits and a unit. A time with more digits is given in seconds.
-fn grpc_timeout(milliseconds: u64) -> HeaderValue {
+pub(crate) fn grpc_timeout(milliseconds: u64) -> HeaderValue {
     const MOST: u64 = 99_999_999;
     let (amount, unit) = if milliseconds <= MOST {
         (milliseconds, b'm')

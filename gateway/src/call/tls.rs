@@ -4,7 +4,6 @@
 //! request is sent before the handshake is complete (there is no early data), so a failure here means that nothing
 //! was sent.
 
-use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 
@@ -116,19 +115,13 @@ impl Tls {
     /// Whether the endpoint closed a new connection because it refused the gateway's certificate. In TLS 1.3 this is
     /// reported only after the handshake, instead of an answer (RFC 8446 section 4.4.2.4). What was sent was not read
     /// as a request.
-    pub(crate) fn was_refused(&self, error: &hyper::Error) -> bool {
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            if let Some(error) = error.downcast_ref::<io::Error>()
-                && outcome(error) == BackendHandshake::RefusedByBackend
-            {
-                self.metrics
-                    .add(Family::BackendHandshakes, BackendHandshake::RefusedByBackend);
-                return true;
-            }
-            cause = error.source();
+    pub(crate) fn was_refused(&self, error: &io::Error) -> bool {
+        let was_refused = outcome(error) == BackendHandshake::RefusedByBackend;
+        if was_refused {
+            self.metrics
+                .add(Family::BackendHandshakes, BackendHandshake::RefusedByBackend);
         }
-        false
+        was_refused
     }
 }
 

@@ -1,9 +1,11 @@
 //! The byte stream to an endpoint, with or without TLS.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -12,6 +14,28 @@ pub(crate) enum Transport {
     Plain(TcpStream),
     /// Boxed, because a session takes a kilobyte and most connections have none.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Pipe in memory.
+    #[cfg(test)]
+    Pipe(tokio::io::DuplexStream),
+}
+
+impl Transport {
+    /// Whether the endpoint has closed an idle connection, or has sent what was not asked for. May be asked from any
+    /// thread, and changes nothing.
+    pub(crate) fn is_closed(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let (socket, is_plain) = match self {
+            Self::Plain(socket) => (socket, true),
+            // Messages of TLS itself may come at any time.
+            Self::Tls(stream) => (stream.get_ref().0, false),
+            #[cfg(test)]
+            Self::Pipe(_) => return false,
+        };
+        match SockRef::from(socket).peek(&mut byte) {
+            Ok(count) => count == 0 || is_plain,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
 }
 
 /// Calls the same method on either stream.
@@ -20,6 +44,8 @@ macro_rules! either {
         match $self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).$method($($argument),*),
             Self::Tls(stream) => Pin::new(stream).$method($($argument),*),
+            #[cfg(test)]
+            Self::Pipe(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }
@@ -47,6 +73,8 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            #[cfg(test)]
+            Self::Pipe(stream) => stream.is_write_vectored(),
         }
     }
 

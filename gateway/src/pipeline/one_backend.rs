@@ -18,7 +18,7 @@ use crate::headers;
 use crate::headers::websocket::{self, Handshake};
 use crate::rejection::Rejection;
 use crate::response::Content;
-use crate::response::tunnel::Tunnel;
+use crate::response::tunnel::{SwitchedBackend, Tunnel};
 use crate::template::{Missing, Sources, Template};
 use crate::wire::caller_body::CallerBody;
 
@@ -144,15 +144,18 @@ impl Exchange<'_> {
         let mut own = Facts::default();
         let called = call::call(backend, self.peer.worker, order, &mut self.record.attempts, &mut own).await;
         facts.add(own);
-        let Reply { mut head, body } = called.inspect_err(|rejection| self.refund.fail(rejection.reason()))?;
+        let Reply { mut head, mut body } = called.inspect_err(|rejection| self.refund.fail(rejection.reason()))?;
         let switched = match switching {
             Some(switching) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 if let Err(why) = switching.handshake.check(&order.headers, &head.headers) {
                     self.record.note_fault(why);
                     return Err(Rejection::BackendInvalid(backend.ids.endpoints));
                 }
-                let upgraded = head.extensions.remove::<OnUpgrade>().ok_or(Rejection::Internal)?;
-                Some((switching.caller, upgraded))
+                let backend = match body.take_switched() {
+                    Some(stream) => SwitchedBackend::Own(Box::new(stream)),
+                    None => SwitchedBackend::Shared(head.extensions.remove().ok_or(Rejection::Internal)?),
+                };
+                Some((switching.caller, backend))
             }
             Some(switching) if switching.handshake.of_stream && head.status.is_success() => {
                 self.record.note_fault("the backend answered, and did not switch");

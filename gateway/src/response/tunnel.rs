@@ -16,13 +16,14 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use policies::Moment;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use self::copy_buffer::CopyBuffer;
 use self::frames::going_away;
+use crate::call::SwitchedStream;
 use crate::call::reply::ReplyBody;
 use crate::clock;
 
@@ -32,13 +33,21 @@ const LEAVE: Duration = Duration::from_secs(1);
 /// Two connections that become one tunnel.
 pub struct Tunnel {
     pub caller: OnUpgrade,
-    pub backend: OnUpgrade,
+    pub backend: SwitchedBackend,
     /// Answer that holds the slot and the connection.
     pub held: Box<ReplyBody>,
     /// Maximum idle time.
     pub idle: Duration,
     /// Maximum duration.
     pub limit: Option<Duration>,
+}
+
+/// The backend's side of a tunnel.
+pub enum SwitchedBackend {
+    /// HTTP/1.1 connection.
+    Own(Box<SwitchedStream>),
+    /// Stream of an HTTP/2 connection.
+    Shared(OnUpgrade),
 }
 
 /// Counters of the bytes carried. They are correct however the tunnel ends.
@@ -77,13 +86,16 @@ impl Tunnel {
             over: limit.map_or(Moment::MAX, |limit| clock::now() + limit),
         };
         let _held = held;
-        match (caller.await, backend.await) {
-            (Ok(caller), Ok(backend)) => {
-                let (mut caller, mut backend): (TokioIo<Upgraded>, TokioIo<Upgraded>) =
-                    (TokioIo::new(caller), TokioIo::new(backend));
-                join(&mut caller, &mut backend, limits, &mut carried, leaving).await
-            }
-            (Err(error), _) | (_, Err(error)) => End::Broken(io::Error::other(error)),
+        let mut caller = match caller.await {
+            Ok(caller) => TokioIo::new(caller),
+            Err(error) => return End::Broken(io::Error::other(error)),
+        };
+        match backend {
+            SwitchedBackend::Own(mut backend) => join(&mut caller, &mut *backend, limits, &mut carried, leaving).await,
+            SwitchedBackend::Shared(backend) => match backend.await {
+                Ok(backend) => join(&mut caller, &mut TokioIo::new(backend), limits, &mut carried, leaving).await,
+                Err(error) => End::Broken(io::Error::other(error)),
+            },
         }
     }
 }

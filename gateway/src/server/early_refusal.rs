@@ -16,7 +16,7 @@ use crate::headers::{self, Scheme, ValueText};
 use crate::observe::{Decided, RequestRecord};
 use crate::rejection::Rejection;
 use crate::setting::{SettingId, Settings};
-use crate::wire::framing::Refusal;
+use crate::wire::http1::Refusal;
 use crate::{clock, problem};
 
 /// Reason why the request was not read.

@@ -19,7 +19,8 @@ use super::last_words::LastWords;
 use super::reaper::ConnectionActivity;
 use super::worker::Worker;
 use crate::setting::Settings;
-use crate::wire::framing::{Limits, Read, Screen};
+use crate::wire::framing::{Read, Screen};
+use crate::wire::http1::Limits;
 
 /// Bytes that are read and discarded after a malformed head was refused. The reaper limits the time.
 const LEFT_OF_HEAD: usize = 256 * 1024;
@@ -61,16 +62,12 @@ impl<S: LastWords> Screened<S> {
         let (limits, settings) = {
             let plan = worker.live.load();
             let edge = &plan.edge;
-            let limits = Limits {
-                target: edge.uri_limit,
-                head: edge.head_limit,
-                fields: edge.header_limit,
-            };
+            let limits = Limits::of_heads(edge.uri_limit, edge.head_limit, edge.header_limit);
             (limits, Arc::clone(&plan.settings))
         };
         Self {
             socket,
-            screen: Screen::requests(limits),
+            screen: Screen::new(limits),
             settings,
             worker,
             activity: Arc::clone(guard.activity()),

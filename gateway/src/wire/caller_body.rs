@@ -12,8 +12,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::wire::framing::Refusal;
 use crate::wire::grpc::Messages;
+use crate::wire::http1::Refusal;
 use crate::wire::parked::ParkedUpload;
 use crate::wire::slow_caller::{LIVELY, TooSlow, Transfer};
 

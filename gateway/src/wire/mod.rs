@@ -8,6 +8,7 @@ pub mod expiry;
 pub mod flow_control;
 pub mod framing;
 pub mod grpc;
+pub mod http1;
 pub mod http2_frames;
 pub mod json_body;
 pub mod min_rate;

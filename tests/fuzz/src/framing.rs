@@ -1,41 +1,30 @@
-//! Checks that bytes which pass the screen of an HTTP/1.1 connection pass however they are split, and that the parsers
+//! Checks that requests which pass the screen of an HTTP/1.1 connection pass however they are split, and that the parsers
 //! behind the screen read the same messages.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use gateway::wire::framing::{Awaited, Limits, Read, Screen};
+use gateway::wire::framing::{Read, Screen};
+use gateway::wire::http1::Limits;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
-const LIMITS: Limits = Limits {
-    target: 200,
-    head: 1000,
-    fields: 20,
-};
+const LIMITS: Limits = Limits::of_heads(200, 1000, 20);
 /// Size of the buffer, more than any input has.
 const ROOM: usize = 64 * 1024;
 
-/// Checks a flag byte and the bytes of a socket. The flags select the side, and seed where the bytes are split.
+/// Checks a flag byte and the bytes of a socket. The flags seed where the bytes are split.
 pub fn check(data: &[u8]) {
     let Some((flags, bytes)) = crate::split_flags(data) else {
         return;
     };
-    let screen = || match flags % 4 {
-        0 | 1 => Screen::requests(LIMITS),
-        side => {
-            let awaited = Arc::new(Awaited::default());
-            awaited.begin(side == 3);
-            Screen::answers(awaited)
-        }
-    };
+    let screen = || Screen::new(LIMITS);
     let whole = screened(screen(), vec![bytes], ROOM);
     assert!(bytes.starts_with(&whole.0), "something was changed");
 
@@ -65,16 +54,11 @@ pub fn check(data: &[u8]) {
 
     let messages = messages(screen(), passed);
     for message in &messages {
-        assert_eq!(message.parsed(flags % 4 > 1), Some(message.head.len()), "{message:?}");
+        assert_eq!(message.parsed(), Some(message.head.len()), "{message:?}");
     }
-    if flags % 4 < 2 {
-        let lengths: Vec<_> = messages
-            .iter()
-            .filter(|message| message.complete)
-            .map(Message::length)
-            .collect();
-        assert_eq!(read_by_hyper(passed), lengths, "{:?}", String::from_utf8_lossy(passed));
-    }
+    let complete = messages.iter().filter(|message| message.complete);
+    let lengths: Vec<_> = complete.map(Message::length).collect();
+    assert_eq!(read_by_hyper(passed), lengths, "{:?}", String::from_utf8_lossy(passed));
 }
 
 /// Reader that returns the given pieces, and then nothing.
@@ -120,15 +104,11 @@ struct Message {
     complete: bool,
 }
 
-/// Returns heads and bodies as the screen separates them. Byte by byte, a head passes at its last byte. Bytes after a
-/// switch to another protocol are no message.
+/// Returns heads and bodies as the screen separates them. Byte by byte, a head passes at its last byte.
 fn messages(mut screen: Screen, bytes: &[u8]) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     let mut memory = vec![0; ROOM];
     for byte in bytes {
-        if messages.last().is_some_and(Message::switches) {
-            break;
-        }
         let mut buf = ReadBuf::new(&mut memory);
         let was_within = screen.is_within_body();
         let mut piece = Pieces(vec![std::slice::from_ref(byte)]);
@@ -155,19 +135,10 @@ fn messages(mut screen: Screen, bytes: &[u8]) -> Vec<Message> {
 }
 
 impl Message {
-    fn switches(&self) -> bool {
-        self.head.starts_with(b"HTTP/1.") && self.head[8..].starts_with(b" 101")
-    }
-
     /// Returns the length of the head according to the parser that hyper uses.
-    fn parsed(&self, is_answer: bool) -> Option<usize> {
+    fn parsed(&self) -> Option<usize> {
         let mut fields = [httparse::EMPTY_HEADER; 100];
-        let parsed = if is_answer {
-            httparse::Response::new(&mut fields).parse(&self.head)
-        } else {
-            httparse::Request::new(&mut fields).parse(&self.head)
-        };
-        match parsed {
+        match httparse::Request::new(&mut fields).parse(&self.head) {
             Ok(httparse::Status::Complete(length)) => Some(length),
             _ => None,
         }

@@ -43,6 +43,7 @@ mod hand_over;
 mod handshakes;
 mod health;
 mod hostile_json;
+mod http1_backends;
 mod http2;
 mod http2_backends;
 mod http2_corpus;

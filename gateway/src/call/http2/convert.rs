@@ -12,9 +12,6 @@ use hyper::ext::Protocol;
 use crate::wire::grpc;
 use crate::wire::websocket;
 
-/// Maximum number of fields in an answer's head, as on HTTP/1.1.
-pub(super) const MOST_FIELDS: usize = 100;
-
 /// Highest status (RFC 9110 section 15), as on HTTP/1.1.
 pub(super) const HIGHEST_STATUS: u16 = 599;
 

@@ -169,7 +169,7 @@ impl Terms<'_> {
             Ok(Ok(response)) => response,
         };
         link.note_answer();
-        if response.headers().len() > convert::MOST_FIELDS {
+        if response.headers().len() > self.settings.answer_fields {
             return Err(failed(Fault::Invalid, &"the head has too many fields"));
         }
         if response.status().as_u16() > convert::HIGHEST_STATUS {

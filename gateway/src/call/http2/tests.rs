@@ -21,6 +21,7 @@ const SETTINGS: PoolSettings = PoolSettings {
     max_age: Duration::from_secs(600),
     streams: 3,
     ping: Duration::from_secs(30),
+    answer_fields: 100,
 };
 
 /// Far end of a link's pipe. Its connection closes when the task is aborted.

@@ -11,16 +11,13 @@ mod copied_bytes;
 mod state;
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body::Body as _;
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use policies::breaker::{Asker, Outcome, Permit, State, Transition};
 use policies::{Deadline, Moment};
 
@@ -31,14 +28,13 @@ use self::comparison::{Comparison, Reporter};
 pub use self::copied_bytes::CopiedBytes;
 use self::state::MirrorSlot;
 pub use self::state::MirrorState;
-use super::attempt::{Answer, AttemptParams};
+use super::answer_body::AnswerBody;
+use super::attempt::{AttemptParams, AttemptRequest};
 use super::backend::Backend;
-use super::checkout::Checkout;
 use super::endpoints::{Endpoint, Pick};
 use super::fault::Fault;
-use super::replay::Outbound;
-use super::request::{CallBody, CallRequest};
-use super::stamp::stamp_attempt;
+use super::http1::AttemptHead;
+use super::request::{CallBody, CallRequest, host_of};
 use super::timer::{Elapsed, Timer};
 use super::timing::Timing;
 use crate::clock;
@@ -286,25 +282,35 @@ impl RequestCopy {
             switches: false,
             trailers: self.trailers,
         };
-        let request = || Some(self.request(&endpoint, body.clone(), until.remaining(began)));
+        let request = AttemptRequest {
+            head: AttemptHead {
+                method: &self.method,
+                target: &self.target,
+                headers: &self.headers,
+                host: host_of(&self.headers, &endpoint, settings),
+                remaining: until.remaining(began),
+                attempt: 1,
+            },
+            body: &body.map_or(CallBody::Empty, CallBody::Whole),
+        };
         let result = way
-            .attempt(request, began, until, &mut timer, &mut Timing::default())
+            .attempt(&request, began, until, &mut timer, &mut Timing::default())
             .await;
         let outcome = match &result {
-            Ok(answer) if settings.failures.contains(&answer.response.status()) => MirrorOutcome::FailedStatus,
+            Ok(answer) if settings.failures.contains(&answer.status()) => MirrorOutcome::FailedStatus,
             Ok(_) => MirrorOutcome::Answered,
             Err(failure) => outcome_of(failure.fault),
         };
         if let Some(permit) = permit {
             mirror.judge(permit, outcome, began);
         }
-        if let Ok(Answer { response, lease }) = result {
-            let (head, incoming) = response.into_parts();
+        if let Ok(answer) = result {
+            let (head, incoming) = answer.into_parts();
             let length = incoming.size_hint().lower();
             let reporter = self.reporter.take();
             let watch = reporter.and_then(|reporter| AnswerWatch::begin(reporter, head.status, length));
             if !super::is_event_stream(&head.headers) {
-                self.read(incoming, lease, watch, deadline, &mut timer).await;
+                self.read(incoming, watch, deadline, &mut timer).await;
             }
         }
         outcome
@@ -321,40 +327,19 @@ impl RequestCopy {
         self.mirror.backend.endpoints.load().choose_aside(&pick, now)
     }
 
-    /// Builds the request as a call would, with the mark of a copy.
-    fn request(&self, endpoint: &Endpoint, body: Option<Bytes>, remaining: Duration) -> Request<Outbound> {
-        let body = match body {
-            None => Outbound::Empty,
-            Some(data) => Outbound::Whole(Some(data)),
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from(self.target.clone());
-        let headers = request.headers_mut();
-        *headers = self.headers.clone();
-        headers.reserve(3);
-        if !(self.mirror.backend.settings.preserve_host && headers.contains_key(header::HOST)) {
-            headers.insert(header::HOST, endpoint.host().clone());
-        }
-        stamp_attempt(headers, remaining, 1);
-        request
-    }
-
     /// Reads the answer to its end or to [`MOST_READ`] bytes, and throws it away. Its connection is used again if it
     /// was read to its end.
     async fn read(
         &self,
-        mut incoming: Incoming,
-        lease: Checkout,
+        mut incoming: AnswerBody,
         mut watch: Option<AnswerWatch>,
         deadline: Deadline,
         timer: &mut Timer,
     ) {
         let mut read = 0;
         loop {
-            let frame = pin!(poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)));
+            let frame = pin!(poll_fn(|cx| incoming.poll_frame(cx)));
             match timer.run(deadline.moment(), frame).await {
-                Ok(None) if lease.is_cut_short(&incoming) => return,
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => {
                     let Some(data) = frame.data_ref() else { continue };
@@ -372,7 +357,7 @@ impl RequestCopy {
         if let Some(watch) = watch {
             watch.complete();
         }
-        lease.give_back(&self.mirror.backend.settings.pool, clock::now());
+        incoming.give_back(&self.mirror.backend.settings.pool, clock::now());
     }
 }
 

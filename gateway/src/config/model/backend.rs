@@ -97,6 +97,8 @@ pub struct Connections {
     pub idle: At<Duration>,
     /// How long a connection may live, so that a moved endpoint is noticed.
     pub age: At<Duration>,
+    /// Most fields in the head of an answer. An answer with more is `backend_invalid`.
+    pub answer_fields: At<u32>,
     /// HTTP/2 alone: exchanges at once on one connection, if the backend allows as many.
     pub streams: At<u32>,
     /// HTTP/2 alone: a connection in use that is silent for this long is sent a PING.
@@ -338,6 +340,7 @@ impl Read for Connections {
                 limit,
                 idle: f.within("idle", Duration::from_secs(30), MS..=HOUR),
                 age: f.within("age", Duration::from_secs(600), Duration::from_secs(1)..=24 * HOUR),
+                answer_fields: f.within("answer_fields", 100, 10..=1000),
                 streams: f.within("streams", 100, 1..=10_000),
                 ping: f.within("ping", Duration::from_secs(30), 100 * MS..=HOUR),
             }

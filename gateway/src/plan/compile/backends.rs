@@ -141,6 +141,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         limit: idle_limit,
         idle,
         age,
+        answer_fields,
         streams,
         ping,
     } = connections;
@@ -194,6 +195,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
             max_age: **age,
             streams: **streams,
             ping: **ping,
+            answer_fields: **answer_fields as usize,
         },
         balance: balance(balanced),
         preserve_host: **preserve_host,

@@ -1,30 +1,22 @@
-//! Checks one direction of a connection, message after message, and holds bytes back until they are judged.
+//! Checks the requests of a connection, one after another, and holds bytes back until they are judged.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::wire::framing::body::Body;
-use crate::wire::framing::head::{Follows, Good, Head, Kind};
-use crate::wire::framing::{Limits, Refusal};
+use crate::wire::http1::{Body, BodyLength, Follows, Found, HeadReader, Kind, Limits, Refusal};
 
 /// Size in bytes of one read while a head arrives in pieces.
 const PIECE: usize = 4096;
-
-/// Maximum number of interim answers (1xx) to one request. No client needs more, and each costs as much as an answer.
-const MOST_INTERIM: u32 = 100;
 
 const CLOSED_WITHIN_HEAD: Read = Read::NoHead(Refusal::Malformed("the sender closed within a head"));
 
 /// Check between a socket and the reader of its messages.
 #[derive(Debug)]
 pub struct Screen {
-    side: Side,
     limits: Limits,
     at: At,
     /// Incomplete head, or bytes that were read together with its end.
@@ -32,21 +24,13 @@ pub struct Screen {
     /// Number of bytes of `held` that were judged valid.
     ready: usize,
     verdict: Option<Read>,
-    /// Number of interim answers to the current request.
-    interim: u32,
-}
-
-#[derive(Debug)]
-enum Side {
-    Requests,
-    Answers(Arc<Awaited>),
 }
 
 #[derive(Debug)]
 enum At {
     /// Position between two messages.
     Start,
-    Head(Head),
+    Head(HeadReader),
     Body {
         body: Body,
         last: bool,
@@ -70,61 +54,14 @@ pub enum Read {
     Over,
 }
 
-/// Answer that a backend owes. It is set before a request is sent.
-#[derive(Debug, Default)]
-pub struct Awaited(AtomicU8);
-
-impl Awaited {
-    const NOTHING: u8 = 0;
-    const ANSWER: u8 = 1;
-    const ANSWER_TO_HEAD: u8 = 2;
-
-    /// Records that a request is about to be sent. `to_head` marks a HEAD request, whose answer has no body.
-    pub fn begin(&self, to_head: bool) {
-        let owed = if to_head { Self::ANSWER_TO_HEAD } else { Self::ANSWER };
-        self.0.store(owed, Relaxed);
-    }
-
-    fn end(&self) {
-        self.0.store(Self::NOTHING, Relaxed);
-    }
-
-    fn kind(&self) -> Option<Kind> {
-        match self.0.load(Relaxed) {
-            Self::NOTHING => None,
-            owed => Some(Kind::Answer {
-                to_head: owed == Self::ANSWER_TO_HEAD,
-            }),
-        }
-    }
-}
-
 impl Screen {
-    /// Creates the check for a caller's requests.
-    pub const fn requests(limits: Limits) -> Self {
-        Self::new(Side::Requests, limits)
-    }
-
-    /// Creates the check for a backend's answers.
-    pub const fn answers(awaited: Arc<Awaited>) -> Self {
-        let limits = Limits {
-            target: usize::MAX / 2,
-            head: 256 * 1024,
-            // hyper's limit.
-            fields: 100,
-        };
-        Self::new(Side::Answers(awaited), limits)
-    }
-
-    const fn new(side: Side, limits: Limits) -> Self {
+    pub const fn new(limits: Limits) -> Self {
         Self {
-            side,
             limits,
             at: At::Start,
             held: Vec::new(),
             ready: 0,
             verdict: None,
-            interim: 0,
         }
     }
 
@@ -182,10 +119,7 @@ impl Screen {
                     return Poll::Ready(Ok(Read::Passed));
                 }
             } else if !ready!(self.poll_piece(socket, cx))? {
-                // A caller may still read the reason. A backend is simply reported as having broken off.
-                if let Side::Answers(_) = self.side {
-                    return Poll::Ready(Ok(Read::Passed));
-                }
+                // The caller may still read the reason.
                 self.verdict = Some(CLOSED_WITHIN_HEAD);
             }
         }
@@ -249,37 +183,20 @@ impl Screen {
         let mut at = 0;
         while at < bytes.len() {
             match &mut self.at {
-                At::Start => {
-                    let kind = match &self.side {
-                        Side::Requests => Some(Kind::Request),
-                        Side::Answers(awaited) => awaited.kind(),
-                    };
-                    let Some(kind) = kind else {
-                        self.verdict = Some(Read::NoHead(Refusal::Malformed("nothing was asked")));
-                        break;
-                    };
-                    self.at = At::Head(Head::new(kind));
-                }
-                At::Head(head) => match head.read(&bytes[at..], &self.limits) {
+                At::Start => self.at = At::Head(HeadReader::new(Kind::Request)),
+                At::Head(head) => match head.read(&bytes[at..], &self.limits, None) {
                     Ok(None) => break,
-                    Ok(Some(Good {
-                        follows: Follows::AnotherHead,
-                        ..
-                    })) if self.interim == MOST_INTERIM => {
-                        let refusal = Refusal::Malformed("there are too many interim answers");
-                        self.verdict = Some(Read::NoHead(refusal));
-                        break;
-                    }
-                    Ok(Some(good)) => {
-                        at += good.length;
-                        match good.follows {
-                            Follows::Nothing => self.end_of_message(good.last),
-                            Follows::AnotherHead => {
-                                self.interim += 1;
-                                self.at = At::Start;
+                    Ok(Some(length)) => {
+                        at += length;
+                        let (follows, last) = head.follows();
+                        match follows {
+                            Follows::Body(BodyLength::Exact(0)) => self.end_of_message(last),
+                            Follows::Body(length) => {
+                                let body = Body::new(length);
+                                self.at = At::Body { body, last };
                             }
-                            Follows::Switch => self.at = At::Switched,
-                            Follows::Body(body) => self.at = At::Body { body, last: good.last },
+                            // Only the answer to a request switches protocols.
+                            Follows::Nothing | Follows::AnotherHead | Follows::Switch => self.end_of_message(last),
                         }
                     }
                     Err(refusal) => {
@@ -288,15 +205,22 @@ impl Screen {
                     }
                 },
                 At::Body { body, last } => {
-                    let (passed, ended) = body.pass(&bytes[at..]);
-                    at += passed;
-                    match ended {
-                        None => {}
-                        Some(Ok(())) => {
+                    let (framing, found) = body.read(&bytes[at..], &self.limits);
+                    at += framing;
+                    match found {
+                        Ok(Found::More) => {}
+                        Ok(Found::Content(length)) => {
+                            at += length;
+                            if body.has_all() {
+                                let last = *last;
+                                self.end_of_message(last);
+                            }
+                        }
+                        Ok(Found::End) => {
                             let last = *last;
                             self.end_of_message(last);
                         }
-                        Some(Err(refusal)) => {
+                        Err(refusal) => {
                             self.verdict = Some(Read::NoBody(refusal));
                             break;
                         }
@@ -313,10 +237,6 @@ impl Screen {
     }
 
     fn end_of_message(&mut self, last: bool) {
-        if let Side::Answers(awaited) = &self.side {
-            awaited.end();
-        }
-        self.interim = 0;
         self.at = if last { At::Over } else { At::Start };
     }
 }

@@ -2,22 +2,15 @@
 
 use std::io::Cursor;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::wire::framing::head::{Follows, Head, Kind};
-use crate::wire::framing::{Awaited, Limits, Read, Refusal, Screen};
-
-mod differential;
-
-const LIMITS: Limits = Limits {
-    target: 200,
-    head: 1000,
-    fields: 20,
-};
+use crate::wire::framing::{Read, Screen};
+use crate::wire::http1::Refusal;
+use crate::wire::http1::tests::properties::{cut, traffic};
+use crate::wire::http1::tests::{LIMITS, wire};
 
 /// Reader that yields the given pieces, and then nothing.
 struct Pieces<'a>(Vec<&'a [u8]>);
@@ -76,20 +69,6 @@ fn screened_head_by_head(mut screen: Screen, pieces: Vec<&[u8]>, room: usize) ->
     (passed, Read::Passed)
 }
 
-fn answers(to_head: bool) -> Screen {
-    let awaited = Arc::new(Awaited::default());
-    awaited.begin(to_head);
-    Screen::answers(awaited)
-}
-
-/// Converts the readable text of a table to bytes: `~` is CRLF.
-fn wire(text: &str) -> Vec<u8> {
-    let text = text.replace('~', "\r\n");
-    text.chars()
-        .map(|c| u8::try_from(u32::from(c)).expect("Latin-1"))
-        .collect()
-}
-
 /// Checks that exactly `passes` of the text passes.
 fn check(screen: Screen, text: &str, passes: &str, verdict: Read) {
     let bytes = wire(text);
@@ -99,13 +78,13 @@ fn check(screen: Screen, text: &str, passes: &str, verdict: Read) {
 
 /// Checks that all of the text passes.
 fn good(text: &str) {
-    check(Screen::requests(LIMITS), text, text, Read::Passed);
+    check(Screen::new(LIMITS), text, text, Read::Passed);
 }
 
 /// Checks that none of the text passes.
 fn no_head(text: &str, why: &str) {
     let bytes = wire(text);
-    let (passed, read) = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
+    let (passed, read) = screened(Screen::new(LIMITS), vec![&bytes], 8192);
     assert!(passed.is_empty(), "{text:?}: {passed:?}");
     let Read::NoHead(refusal) = read else {
         panic!("{text:?}: {read:?}")
@@ -121,6 +100,7 @@ fn good_requests_pass_whole() {
     good("OPTIONS * HTTP/1.1~Host: a~~");
     good("CONNECT a:1 HTTP/1.1~Host: a~~");
     good("GET http://a/b?c HTTP/1.1~Host: a~~");
+    good("GET /?`c` HTTP/1.1~Host: a~~");
     good(
         "GET /[a]{b}|c^d\\e?f=\"g HTTP/1.1~Host: a~~"
             .replace('"', "%22")
@@ -223,7 +203,7 @@ fn what_is_no_head_does_not_pass() {
 
 #[test]
 fn what_is_too_long_has_its_own_verdict() {
-    let check = |text: String, refusal| check(Screen::requests(LIMITS), &text, "", Read::NoHead(refusal));
+    let check = |text: String, refusal| check(Screen::new(LIMITS), &text, "", Read::NoHead(refusal));
     check(format!("GET /{} HTTP/1.1~", "x".repeat(200)), Refusal::TargetTooLong);
     check("x".repeat(265), Refusal::TargetTooLong);
     check(format!("GET / HTTP/1.1~X: {}", "x".repeat(1000)), Refusal::HeadTooLarge);
@@ -237,7 +217,7 @@ fn of_a_bad_body_what_precedes_the_fault_passes() {
     let head = "POST / HTTP/1.1~Host: a~Transfer-Encoding: chunked~~";
     let check = |body: &str, passes: &str| {
         let bytes = wire(&format!("{head}{body}"));
-        let (passed, read) = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
+        let (passed, read) = screened(Screen::new(LIMITS), vec![&bytes], 8192);
         assert!(matches!(read, Read::NoBody(_)), "{body:?}: {read:?}");
         assert_eq!(passed, wire(&format!("{head}{passes}")), "{body:?}");
     };
@@ -280,7 +260,7 @@ fn after_the_last_request_nothing_passes() {
         "POST / HTTP/1.1~Host: a~Connection: close~Content-Length: 2~~ok",
     ] {
         check(
-            Screen::requests(LIMITS),
+            Screen::new(LIMITS),
             &format!("{close}GET / HTTP/1.1~Host: a~~"),
             close,
             Read::Over,
@@ -290,62 +270,8 @@ fn after_the_last_request_nothing_passes() {
 }
 
 #[test]
-fn only_what_was_asked_is_an_answer() {
-    const UNASKED: Read = Read::NoHead(Refusal::Malformed("nothing was asked"));
-    let good = |text| check(answers(false), text, text, Read::Passed);
-    good("HTTP/1.1 200 OK~Content-Length: 2~~ok");
-    good("HTTP/1.1 200~Content-Length: 2~~ok");
-    good("HTTP/1.0 200 ~~until the end");
-    good("HTTP/1.1 100 Continue~~HTTP/1.1 103 Early~Link: x~~HTTP/1.1 204 No~~");
-    good("HTTP/1.1 200 OK~Transfer-Encoding: chunked~~2~ok~0~T: v~~");
-    good("HTTP/1.1 101 Go~Upgrade: x~~\0anything");
-    good("HTTP/1.1 204 No~Content-Length: 0~~");
-    check(
-        answers(true),
-        "HTTP/1.1 200 OK~Content-Length: 2~~ok",
-        "HTTP/1.1 200 OK~Content-Length: 2~~",
-        UNASKED,
-    );
-    let one = "HTTP/1.1 200 OK~Content-Length: 2~~ok";
-    check(answers(false), &format!("{one}{one}"), one, UNASKED);
-    check(answers(false), &format!("{one}~"), one, UNASKED);
-    check(Screen::answers(Arc::default()), one, "", UNASKED);
-    let interim = |count| "HTTP/1.1 103 Early~Link: x~~".repeat(count);
-    good(&format!("{}{one}", interim(100)));
-    let too_many = Read::NoHead(Refusal::Malformed("there are too many interim answers"));
-    check(answers(false), &interim(101), &interim(100), too_many);
-    let last = "HTTP/1.1 200 OK~Connection: close~Content-Length: 2~~ok";
-    check(answers(false), &format!("{last}more"), last, Read::Over);
-    for bad in [
-        "HTTP/1.1 99 X~~",
-        "HTTP/1.1 600 X~~",
-        "HTTP/1.1 2000 X~~",
-        "HTTP/2 200 OK~~",
-        "HTTP/1.1  200 OK~~",
-        "HTTP/1.1 200 O\0K~~",
-        "ICY 200 OK~~",
-        "~HTTP/1.1 200 OK~~",
-        "HTTP/1.1 200 OK~Content-Length: 2~Content-Length: 2~~ok",
-        "HTTP/1.1 200 OK~Content-Length: 2~Transfer-Encoding: chunked~~0~~",
-        "HTTP/1.0 200 OK~Transfer-Encoding: chunked~~0~~",
-        "HTTP/1.1 200 OK~Transfer-Encoding: gzip~~",
-        "HTTP/1.1 204 No~Transfer-Encoding: chunked~~0~~",
-        "HTTP/1.1 100 Go~Content-Length: 2~~ok",
-        "HTTP/1.1 200 OK~X: a~ b~~",
-        "HTTP/1.1 200 OK~X~~",
-        "HTTP/1.1 200 OK\n\n",
-    ] {
-        let (passed, read) = screened(answers(false), vec![&wire(bad)], 8192);
-        assert!(
-            passed.is_empty() && matches!(read, Read::NoHead(_)),
-            "{bad:?}: {read:?}"
-        );
-    }
-}
-
-#[test]
 fn a_switched_connection_passes_everything_that_was_held() {
-    let mut screen = Screen::requests(LIMITS);
+    let mut screen = Screen::new(LIMITS);
     let head = wire("GET / HTTP/1.1~Host: a~Upgrade: x~~");
     let bytes = [&head[..], b"\x81\x05\n"].concat();
     let mut memory = [0; 256];
@@ -368,7 +294,7 @@ fn a_switched_connection_passes_everything_that_was_held() {
 #[test]
 fn who_closes_between_two_messages_has_said_all() {
     let look = |bytes: &[u8]| {
-        let mut screen = Screen::requests(LIMITS);
+        let mut screen = Screen::new(LIMITS);
         let polled = screen.poll_head(&mut Cursor::new(bytes), &mut Context::from_waker(Waker::noop()));
         let Poll::Ready(Ok(read)) = polled else {
             panic!("{polled:?}")
@@ -380,94 +306,6 @@ fn who_closes_between_two_messages_has_said_all() {
     assert!(matches!(look(b"GET / HT"), (Some(Read::NoHead(_)), false)));
 }
 
-#[test]
-fn a_refusal_is_found_behind_what_it_caused() {
-    let refusal = Refusal::Malformed("so");
-    let error = std::io::Error::other(std::io::Error::from(refusal));
-    assert_eq!(Refusal::behind(&error), Some(refusal));
-    assert_eq!(Refusal::behind(&std::io::Error::other("not so")), None);
-}
-
-/// Generates lines, chunks and noise, some of which form messages.
-pub(crate) fn traffic() -> impl Strategy<Value = Vec<u8>> {
-    let start = prop::sample::select(vec![
-        "GET / HTTP/1.1~",
-        "GET /a?b=c HTTP/1.1~",
-        "POST /a HTTP/1.1~",
-        "HEAD / HTTP/1.1~",
-        "POST / HTTP/1.0~",
-        "OPTIONS * HTTP/1.1~",
-        "~GET / HTTP/1.1~",
-        "GET http://a/b HTTP/1.1~",
-        "GET  / HTTP/1.1~",
-        "GET / HTTP/1.1\n",
-        "GET /#b HTTP/1.1~",
-        "PRI * HTTP/2.0~",
-    ]);
-    let field = prop::sample::select(vec![
-        "X: y~",
-        "X:~",
-        "X: \u{e9}\t~",
-        "Connection: close~",
-        "Connection: keep-alive~",
-        "Expect: 100-continue~",
-        "X y: z~",
-        "X : y~",
-        " X: y~",
-        "X: y\n",
-        "X: \0~",
-        "Host: b~",
-        "Content-Length: 5~",
-        "Content-Length: 05~",
-        "Transfer-Encoding: chunked~",
-        "Transfer-Encoding: gzip~",
-    ]);
-    let frame = prop::sample::select(vec![
-        "",
-        "",
-        "Content-Length: 5~",
-        "Content-Length: 0~",
-        "Transfer-Encoding: chunked~",
-        "Transfer-Encoding: chunked~",
-        "transfer-encoding: Chunked ~",
-    ]);
-    let body = prop::sample::select(vec![
-        "",
-        "hello",
-        "0~~",
-        "5~hello~0~~",
-        "0005;a=b~hello~0~~",
-        "2 ;a=\"b;c\"~ok~1;d~!~0;e~T: v~~",
-        "5~hello~0~Content-Length: 5~~",
-        "5~hello~~0~~",
-        "5;~hello~0~~",
-        "5\nhello~0~~",
-        "5~hello~0~T: v\n~",
-        "ffffffffffffffff~",
-        "fffffffffffffffff~",
-    ]);
-    let message = (start, prop::collection::vec(field, 0..3), frame, body)
-        .prop_map(|(start, fields, frame, body)| wire(&format!("{start}Host: a~{}{frame}~{body}", fields.concat())));
-    let damage = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
-    (prop::collection::vec(message, 1..4), damage).prop_map(|(messages, damage)| {
-        let mut bytes = messages.concat();
-        if let Some((at, byte)) = damage {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        bytes
-    })
-}
-
-/// Cuts `bytes` at the given places.
-fn cut<'a>(bytes: &'a [u8], at: &[prop::sample::Index]) -> Vec<&'a [u8]> {
-    let mut at: Vec<usize> = at.iter().map(|index| index.index(bytes.len() + 1)).collect();
-    at.sort_unstable();
-    let ends = at.iter().copied().chain([bytes.len()]);
-    let starts = [0].into_iter().chain(at.iter().copied());
-    starts.zip(ends).map(|(start, end)| &bytes[start..end]).collect()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..cases::counted() })]
 
@@ -477,16 +315,16 @@ proptest! {
         at in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         room in 1usize..600,
     ) {
-        let whole = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
-        prop_assert_eq!(&screened(Screen::requests(LIMITS), cut(&bytes, &at), room), &whole);
+        let whole = screened(Screen::new(LIMITS), vec![&bytes], 8192);
+        prop_assert_eq!(&screened(Screen::new(LIMITS), cut(&bytes, &at), room), &whole);
         let single = bytes.chunks(1).collect();
-        prop_assert_eq!(&screened(Screen::requests(LIMITS), single, room), &whole);
-        prop_assert_eq!(&screened_head_by_head(Screen::requests(LIMITS), cut(&bytes, &at), room), &whole);
+        prop_assert_eq!(&screened(Screen::new(LIMITS), single, room), &whole);
+        prop_assert_eq!(&screened_head_by_head(Screen::new(LIMITS), cut(&bytes, &at), room), &whole);
     }
 
     #[test]
     fn properties_what_passes_is_a_prefix(bytes in traffic()) {
-        let (passed, verdict) = screened(Screen::requests(LIMITS), vec![&bytes], 8192);
+        let (passed, verdict) = screened(Screen::new(LIMITS), vec![&bytes], 8192);
         prop_assert!(bytes.starts_with(&passed));
         if let Read::NoBody(_) = verdict {
             prop_assert!(passed.len() < bytes.len());

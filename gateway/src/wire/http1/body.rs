@@ -1,20 +1,27 @@
-//! Checks the framing of a body byte by byte: chunk sizes, extensions, the ends of chunks, the trailer section.
+//! Reads a body: finds its content among chunk sizes, extensions and the ends of chunks, and keeps its trailer section.
 //!
-//! Content is counted and skipped. The check is a state machine, because a chunk's line may arrive in any number of
-//! pieces.
+//! Framing is read byte by byte in a state machine, because a chunk's line may arrive in any number of pieces. Content
+//! is counted and skipped.
 
-use crate::wire::framing::octets::{is_token_byte, is_value_byte};
-use crate::wire::framing::{Refusal, Result, malformed};
+use std::mem;
 
-/// Maximum bytes of all chunk extensions of a body. Nobody uses them, so many of them are an attack. Below hyper's
-/// limit.
-const EXTENSIONS: u32 = 8 * 1024;
-/// Maximum bytes and lines of a trailer section. Below hyper's limits, whatever the limits for heads are.
-const TRAILERS: u32 = 4 * 1024;
-const TRAILER_LINES: u32 = 64;
+use super::octets::{is_token_byte, is_value_byte};
+use super::{Limits, Refusal, Result, malformed};
+
 /// Maximum digits of a chunk's size, with leading zeros. More would not fit into 64 bits.
 const SIZE_DIGITS: u32 = 16;
 
+/// Length of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// Number of bytes.
+    Exact(u64),
+    Chunked,
+    /// The body ends with the connection.
+    UntilClose,
+}
+
+/// Rest of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Body {
     /// Number of remaining bytes.
@@ -30,7 +37,8 @@ pub(crate) struct Chunked {
     size: u64,
     digits: u32,
     extensions: u32,
-    trailers: u32,
+    /// Trailer section as far as it has come, without the empty line at its end.
+    trailers: Vec<u8>,
     trailer_lines: u32,
 }
 
@@ -63,51 +71,77 @@ enum State {
     End,
 }
 
+/// What comes next in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// More bytes are needed.
+    More,
+    /// So many bytes of content.
+    Content(usize),
+    /// The body is complete.
+    End,
+}
+
 impl Body {
-    pub(crate) const fn of(length: u64) -> Self {
-        Self::Length(length)
+    pub(crate) const fn new(length: BodyLength) -> Self {
+        match length {
+            BodyLength::Exact(length) => Self::Length(length),
+            BodyLength::UntilClose => Self::UntilClose,
+            BodyLength::Chunked => Self::Chunked(Chunked {
+                state: State::Size,
+                size: 0,
+                digits: 0,
+                extensions: 0,
+                trailers: Vec::new(),
+                trailer_lines: 0,
+            }),
+        }
     }
 
-    pub(crate) const fn chunked() -> Self {
-        Self::Chunked(Chunked {
-            state: State::Size,
-            size: 0,
-            digits: 0,
-            extensions: 0,
-            trailers: 0,
-            trailer_lines: 0,
-        })
-    }
-
-    /// Returns how many of `bytes` belong to this body, and the result if the body ends here or is malformed.
-    pub(crate) fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Result<()>>) {
+    /// Reads on. Returns how many of `bytes` are framing, and what follows them. Content counts as read.
+    pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> (usize, Result<Found>) {
         match self {
-            Self::UntilClose => (bytes.len(), None),
-            Self::Length(left) => {
-                let passed = skip(left, bytes.len());
-                (passed, (*left == 0).then_some(Ok(())))
-            }
+            Self::Length(0) => (0, Ok(Found::End)),
+            _ if bytes.is_empty() => (0, Ok(Found::More)),
+            Self::UntilClose => (0, Ok(Found::Content(bytes.len()))),
+            Self::Length(left) => (0, Ok(Found::Content(skip(left, bytes.len())))),
             Self::Chunked(chunked) => {
-                let mut at = 0;
-                while at < bytes.len() {
+                for (at, &byte) in bytes.iter().enumerate() {
                     if chunked.state == State::Data {
-                        at += skip(&mut chunked.size, bytes.len() - at);
+                        let content = skip(&mut chunked.size, bytes.len() - at);
                         if chunked.size == 0 {
                             chunked.state = State::DataCr;
                         }
-                        continue;
+                        return (at, Ok(Found::Content(content)));
                     }
-                    if let Err(refusal) = chunked.take(bytes[at]) {
-                        return (at, Some(Err(refusal)));
+                    if let Err(refusal) = chunked.take(byte, limits) {
+                        return (at, Err(refusal));
                     }
-                    at += 1;
                     if chunked.state == State::End {
-                        return (at, Some(Ok(())));
+                        return (at + 1, Ok(Found::End));
                     }
                 }
-                (at, None)
+                (bytes.len(), Ok(Found::More))
             }
         }
+    }
+
+    /// Takes the trailer section of a complete body, without its empty line. It is empty if there is none.
+    pub(crate) fn take_trailers(&mut self) -> Vec<u8> {
+        match self {
+            Self::Chunked(chunked) => mem::take(&mut chunked.trailers),
+            Self::Length(_) | Self::UntilClose => Vec::new(),
+        }
+    }
+
+    /// Whether all content of a body of known length was read.
+    pub(crate) const fn has_all(&self) -> bool {
+        matches!(self, Self::Length(0))
+    }
+
+    /// Whether the end of the connection is the end of the body.
+    pub(crate) const fn ends_with_connection(&self) -> bool {
+        matches!(self, Self::UntilClose)
     }
 }
 
@@ -120,7 +154,7 @@ fn skip(left: &mut u64, most: usize) -> usize {
 
 impl Chunked {
     /// Checks one byte of framing (RFC 9112 section 7.1).
-    fn take(&mut self, byte: u8) -> Result<()> {
+    fn take(&mut self, byte: u8, limits: &Limits) -> Result<()> {
         use State as S;
         if matches!(
             self.state,
@@ -130,9 +164,19 @@ impl Chunked {
             S::SpaceBeforeValue | S::Value | S::Quoted | S::Escaped | S::Closed
         ) || self.state == S::SpaceAfterValue
         {
-            count(&mut self.extensions, EXTENSIONS, "the chunk extensions are too long")?;
-        } else if matches!(self.state, S::LineStart | S::TrailerName | S::TrailerValue) {
-            count(&mut self.trailers, TRAILERS, "the trailer section is too long")?;
+            count(
+                &mut self.extensions,
+                limits.extensions,
+                "the chunk extensions are too long",
+            )?;
+        }
+        let is_trailer = match self.state {
+            S::TrailerName | S::TrailerValue | S::TrailerLf => true,
+            S::LineStart => byte != b'\r',
+            _ => false,
+        };
+        if is_trailer && self.trailers.len() >= limits.trailers {
+            return malformed("the trailer section is too long");
         }
         self.state = match (self.state, byte) {
             (S::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -167,7 +211,11 @@ impl Chunked {
             (S::LineStart, b'\r') => S::EndLf,
             (S::EndLf, b'\n') => S::End,
             (S::LineStart, _) if is_token_byte(byte) => {
-                count(&mut self.trailer_lines, TRAILER_LINES, "there are too many trailers")?;
+                count(
+                    &mut self.trailer_lines,
+                    limits.trailer_lines,
+                    "there are too many trailers",
+                )?;
                 S::TrailerName
             }
             (S::TrailerName, b':') => S::TrailerValue,
@@ -180,19 +228,10 @@ impl Chunked {
             }
             _ => return malformed("the line of a chunk's size is not a size, extensions and CRLF"),
         };
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-impl Body {
-    /// Whether the next byte is content.
-    pub(crate) fn is_in_content(&self) -> bool {
-        match self {
-            Self::Length(left) => *left > 0,
-            Self::Chunked(chunked) => chunked.state == State::Data,
-            Self::UntilClose => true,
+        if is_trailer {
+            self.trailers.push(byte);
         }
+        Ok(())
     }
 }
 

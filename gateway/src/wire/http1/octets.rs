@@ -3,6 +3,8 @@
 const TOKEN: u8 = 1;
 const TARGET: u8 = 2;
 const VALUE: u8 = 4;
+/// Beside those of a target, the characters that pass within its query.
+const QUERY: u8 = 8;
 
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
@@ -26,6 +28,7 @@ const CLASSES: [u8; 256] = {
         }
         byte += 1;
     }
+    classes[b'`' as usize] |= QUERY;
     classes
 };
 
@@ -40,9 +43,16 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 
 /// Whether all bytes may occur in a request target: printable ASCII without `#`, which begins a fragment and never
 /// occurs in a target (RFC 9112 section 3.2), and without the characters that every browser encodes. Unlike RFC 3986 it
-/// admits `[`, `]`, `{`, `|`, `}`, `\` and `^`, which many clients send unencoded and every reader reads the same way.
+/// admits `[`, `]`, `{`, `|`, `}`, `\` and `^`, which many clients send unencoded and every reader reads the same way,
+/// and a backtick in the query, which browsers do not encode there.
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| CLASSES[byte as usize] & TARGET != 0)
+    let mut admitted = TARGET;
+    bytes.iter().all(|&byte| {
+        if byte == b'?' {
+            admitted = TARGET | QUERY;
+        }
+        CLASSES[byte as usize] & admitted != 0
+    })
 }
 
 /// Whether a byte is `field-vchar`, SP or HTAB (RFC 9110 section 5.5), and so no control byte.
