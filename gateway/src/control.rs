@@ -6,6 +6,7 @@ mod discovery;
 mod health;
 pub mod notices;
 pub mod reload;
+mod shared_store;
 mod wall_clock;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+pub use self::shared_store::SharedStore;
 use crate::auth::jwt::key_fetch::{self, Source};
 use crate::call::endpoints::Replaced;
 use crate::clock;

@@ -267,6 +267,8 @@ impl<'a> Advice<'a> {
 fn advice(rejection: &Rejection) -> Advice<'_> {
     // A draining instance is replaced or taken out of rotation within moments.
     const DRAINING: Duration = Duration::from_secs(1);
+    // Nothing says when the store can be reached again; the gateway tries several times a second.
+    const UNCOUNTED: Duration = Duration::from_secs(1);
     match rejection {
         Rejection::MalformedRequest { why, .. } => Advice::text("Mend the request before sending it again: ", why),
         Rejection::CredentialsMissing { challenge } => Advice::text(
@@ -360,6 +362,10 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             "The keys that the token is checked with could not be fetched from its issuer yet. Nothing is known against \
              the token; send the request again in ",
             *retry_after,
+        ),
+        Rejection::LimitsUnavailable(_) => Advice::wait(
+            "The gateway cannot count the request now. Nothing was sent; send it again in ",
+            UNCOUNTED,
         ),
         Rejection::Draining => Advice::wait(
             "This instance is shutting down; send the request again on a new connection in ",
@@ -491,7 +497,7 @@ mod tests {
             };
             let expected = match reason {
                 Reason::QuotaExhausted => "2764800",
-                Reason::Draining => "1",
+                Reason::Draining | Reason::LimitsUnavailable => "1",
                 _ => "86400",
             };
             assert_eq!(wait, expected, "{reason:?}");
@@ -687,6 +693,7 @@ mod tests {
             Rejection::NoEndpoint { retry_after, by },
             Rejection::Overloaded { retry_after, by: None },
             Rejection::KeysUnavailable { retry_after, by: None },
+            Rejection::LimitsUnavailable(by),
             Rejection::Draining,
             Rejection::OutOfTime(None),
             Rejection::BackendTimeout(by),

@@ -103,6 +103,8 @@ reasons! {
     }: 503 Unavailable "overloaded" "Gateway is overloaded";
     /// The keys to check the token are not cached and could not be fetched in time.
     KeysUnavailable { retry_after: Duration, by: Option<SettingId> }: 503 Unavailable "keys_unavailable" "Keys of the token's issuer are not here";
+    /// The store that a limit is counted in cannot be reached, and the config says that such requests are refused.
+    LimitsUnavailable(SettingId): 503 Unavailable "limits_unavailable" "Limits cannot be counted";
     Draining: 503 Unavailable "draining" "Gateway is shutting down";
     /// The request's own time ran out before a backend had used its share of it. Holds `None` if the caller set the time.
     OutOfTime(Option<SettingId>): 504 DeadlineExceeded "out_of_time" "Request ran out of time";
@@ -204,6 +206,7 @@ impl Rejection {
             | Self::BackendUnreached(by)
             | Self::BackendBroken(by)
             | Self::BackendInvalid(by)
+            | Self::LimitsUnavailable(by)
             | Self::BackendTimeout(by) => Some(*by),
             Self::MalformedRequest { by, .. }
             | Self::MethodNotAllowed { by, .. }

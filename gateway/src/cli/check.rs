@@ -2,11 +2,13 @@
 
 mod key_tiers;
 mod precedence;
+mod shared_limits;
 mod sources;
 mod time_tree;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use super::{ConfigFile, INVALID_CONFIG, OK};
@@ -23,6 +25,9 @@ pub(super) struct Options {
     /// Print only whether the config is good, not what it means.
     #[arg(short, long)]
     quiet: bool,
+    /// Number of replicas for which shared limits are shown; 1, 3 and 10 if it is left out.
+    #[arg(long, value_name = "NUMBER")]
+    replicas: Option<NonZeroU32>,
 }
 
 pub(super) fn check(options: &Options) -> u8 {
@@ -38,7 +43,7 @@ pub(super) fn check(options: &Options) -> u8 {
                 .render_warnings(&compiled.warnings, stderr().is_terminal());
             // Writing fails if the reader has closed the output.
             let _ = stderr().write_all(warnings.as_bytes());
-            let page = page(path, &compiled.plan, &loaded, options.quiet);
+            let page = page(path, &compiled.plan, &loaded, options.quiet, options.replicas);
             let _ = stdout().write_all(page.as_bytes());
             // The process ends. To free a large config value by value would only take time.
             std::mem::forget((compiled, loaded, state));
@@ -52,7 +57,7 @@ pub(super) fn check(options: &Options) -> u8 {
 }
 
 /// Returns the report on a good config.
-fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool) -> String {
+fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool, replicas: Option<NonZeroU32>) -> String {
     let (routes, backends) = (loaded.config.routes.len(), plan.backends.len());
     let mut page = format!("{}: good: {routes} routes, {backends} backends\n", path.display());
     if quiet {
@@ -73,6 +78,15 @@ fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool) -> String {
     for route in &plan.outline.routes {
         page.push('\n');
         time_tree::draw(&mut page, route, &plan.outline);
+    }
+    let shared = shared_limits::lines(plan, replicas);
+    if !shared.is_empty() {
+        page.push_str(
+            "\nWhat replicas hold of the limits that they share: in any stretch of time they admit at most that much more\n\n",
+        );
+    }
+    for line in shared {
+        let _ = writeln!(page, "  {line}");
     }
     let keys = plan.authenticator.api_keys().map_or(&[][..], |keys| keys.all());
     let several = key_tiers::in_several(keys, &loaded.config, clock::unix_seconds());
@@ -182,6 +196,7 @@ routes.cut  /cut
         let Ok(compiled) = compile(&mut loaded, &state, 1) else {
             panic!("the config is good")
         };
-        assert_eq!(page(Path::new("gateway.yaml"), &compiled.plan, &loaded, false), PAGE);
+        let page = page(Path::new("gateway.yaml"), &compiled.plan, &loaded, false, None);
+        assert_eq!(page, PAGE);
     }
 }

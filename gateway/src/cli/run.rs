@@ -14,7 +14,7 @@ use super::take_over::{self, TakeOver};
 use super::{CUT, ConfigFile, FAILED, OK, service_manager};
 use crate::admin;
 use crate::control::reload::{Following, Reloader, canary_time};
-use crate::control::{self, Control};
+use crate::control::{self, Control, SharedStore};
 use crate::files::Stamp;
 use crate::hand_over::{Descriptors, Offer, Offering};
 use crate::observe;
@@ -136,6 +136,13 @@ impl Gateway {
             tracing::info!("stopped before it served");
             return OK;
         }
+        let store = match self.live.load().edge.store.clone() {
+            Some(settings) => match SharedStore::start(settings, &self.state).await {
+                Ok(store) => Some(store),
+                Err(error) => return failed("the store of limits", &error),
+            },
+            None => None,
+        };
         let clock = tokio::spawn(control::follow_wall_clock(Arc::clone(&self.state)));
         let reacher = tokio::spawn(control::bring_back(Arc::clone(&self.live)));
         let notices = tokio::spawn(control::notices::follow_notices(
@@ -226,6 +233,9 @@ impl Gateway {
         if let Some(offering) = offering.filter(|_| lifecycle.is_handed_over()) {
             // What is charged from now on is charged by nobody.
             let _ = tokio::task::spawn_blocking(move || offering.finish(LAST_WRITE)).await;
+        }
+        if let Some(store) = &store {
+            store.give_back().await;
         }
         upkeep.abort();
         clock.abort();

@@ -25,6 +25,7 @@ use crate::files::{FileReader, FileSet, Stamp};
 use crate::observe;
 use crate::plan::compile::{Compiled, compile};
 use crate::plan::{LivePlan, Plan, State};
+use crate::store::StoreSettings;
 
 /// Reloads the config on request and when its files change.
 pub struct Reloader {
@@ -427,6 +428,13 @@ impl Reloading {
                 "the names and addresses of `listeners`, those of `admin`, `workers` and `state_file` cannot change \
                  while the gateway runs: restart it"
                     .to_owned(),
+            );
+        }
+        if !StoreSettings::are_same(old.store.as_ref(), new.store.as_ref()) {
+            return Err(
+                "`redis`, `lease_time` and `call_limit` of `limits_store` cannot change while the gateway runs: restart \
+                 it"
+                .to_owned(),
             );
         }
         // A log rotation reopens the access log on request only, not at a change of another file.

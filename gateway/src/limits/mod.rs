@@ -6,6 +6,7 @@
 
 pub mod charge_log;
 pub mod kinds;
+pub mod leased;
 pub mod owner;
 pub mod owner_class;
 mod ratelimit_headers;
@@ -23,12 +24,13 @@ use smallvec::SmallVec;
 
 use self::charge_log::{ChargeLog, Entry};
 pub use self::kinds::InFlightGuard;
-use self::kinds::{Account, Taken, Terms};
+use self::kinds::{Account, NotTaken, Taken, Terms};
+use self::leased::Verdict;
 use self::owner::{Owner, OwnerKey};
 pub use self::ratelimit_headers::granted;
 pub use self::refund::RefundFacts;
 use self::store::{Opened, Origin, Table};
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::observe::{Decision, Family, LimitMetrics};
 use crate::rejection::{Rejection, Violation};
 use crate::setting::SettingId;
@@ -169,10 +171,11 @@ impl Charge {
     /// Takes the cost, or nothing.
     ///
     /// # Errors
-    /// The time after which an owner without other requests is admitted.
-    fn take(&self, now: Now, longest: Duration) -> Result<Duration, Duration> {
+    /// The reason why nothing was taken.
+    #[inline]
+    fn take(&self, now: Now, longest: Duration) -> Result<Duration, NotTaken> {
         let log = self.limit.log.open();
-        let delay = self.account.take(now, self.cost, longest)?;
+        let delay = self.account.take_or_ask(now, self.cost, longest)?;
         if let Some(mut log) = log {
             let (at, tokens) = (now, self.cost);
             log.push(self.entry(Taken { at, delay, tokens }, None));
@@ -243,17 +246,97 @@ pub struct Receipt {
 }
 
 /// Takes from all of `charges`, or from none. Where a limit allows it, tokens are taken in advance, and the request
-/// waits; `most` is the longest such wait.
+/// waits; `most` is the longest such wait. What the store has to be asked for is decided without it.
 ///
 /// # Errors
 /// A 429 with the limits that refused, and with the time after which a caller without other requests is admitted.
-pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, Rejection> {
-    put_in_order(&mut charges, now);
-    let mut receipt = Receipt::none(now);
-    for index in 0..charges.len() {
-        let held = &mut charges[index];
-        let wait = held.longest_wait(most);
-        let decision = match held.take(now, wait) {
+pub fn take(charges: Charges, now: Now, most: Duration) -> Result<Receipt, Rejection> {
+    let mut taking = Taking::begin(charges, now, most);
+    loop {
+        match taking.run(now) {
+            Ok(()) => return Ok(taking.end()),
+            Err(Stopped::Refused(rejection)) => return Err(rejection),
+            Err(Stopped::Short) => {
+                let charge = taking.charge();
+                let taken = charge.account.take_alone(now, charge.cost);
+                taking.note(taken, now)?;
+            }
+        }
+    }
+}
+
+/// Takes as [`take`] does, but returns what is taken so far where the store has to be asked.
+///
+/// # Errors
+/// The rejection, or what is left to be [finished](Taking::finish).
+pub fn begin(charges: Charges, now: Now, most: Duration) -> Result<Receipt, Unfinished> {
+    let mut taking = Taking::begin(charges, now, most);
+    match taking.run(now) {
+        Ok(()) => Ok(taking.end()),
+        Err(Stopped::Refused(rejection)) => Err(Unfinished::Refused(rejection)),
+        Err(Stopped::Short) => Err(Unfinished::Short(Box::new(taking))),
+    }
+}
+
+/// Charges that are not all taken.
+pub enum Unfinished {
+    Refused(Rejection),
+    /// The store has to be asked.
+    Short(Box<Taking>),
+}
+
+enum Stopped {
+    Refused(Rejection),
+    Short,
+}
+
+/// The charges of one request, of which some are taken. Those are given back on drop.
+pub struct Taking {
+    receipt: Receipt,
+    /// Number of charges that are taken.
+    done: usize,
+    /// Longest time that the request waits for tokens.
+    most: Duration,
+}
+
+impl Taking {
+    fn begin(mut charges: Charges, now: Now, most: Duration) -> Self {
+        put_in_order(&mut charges, now);
+        let mut receipt = Receipt::none(now);
+        receipt.taken = charges;
+        Self { receipt, done: 0, most }
+    }
+
+    /// Takes from the charges that are left, until the store has to be asked.
+    #[inline]
+    fn run(&mut self, now: Now) -> Result<(), Stopped> {
+        while self.done < self.receipt.taken.len() {
+            let taken = self.charge().take(now, self.longest(now));
+            if taken == Err(NotTaken::Short) {
+                return Err(Stopped::Short);
+            }
+            self.note(taken, now).map_err(Stopped::Refused)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the charge that is to be taken next.
+    fn charge(&self) -> &Charge {
+        &self.receipt.taken[self.done]
+    }
+
+    /// Returns the longest time that the request may wait for the tokens of the next charge.
+    fn longest(&self, now: Now) -> Duration {
+        let passed = now.moment.since(self.receipt.taken_at.moment);
+        self.charge().longest_wait(self.most).saturating_sub(passed)
+    }
+
+    /// Notes what became of the next charge.
+    fn note(&mut self, taken: Result<Duration, NotTaken>, now: Now) -> Result<(), Rejection> {
+        let Self { receipt, done, .. } = self;
+        let index = *done;
+        let held = &mut receipt.taken[index];
+        let decision = match taken {
             Ok(delay) => {
                 receipt.presence.enter(&held.account);
                 held.delay = delay;
@@ -269,18 +352,83 @@ pub fn take(mut charges: Charges, now: Now, most: Duration) -> Result<Receipt, R
                 held.is_taken = false;
                 Decision::Shadow
             }
-            Err(_) => {
+            Err(why) => {
                 held.limit.metrics.add(Family::LimitDecisions, Decision::Refused);
-                for taken in &charges[..index] {
-                    taken.give_back(now, now, taken.cost);
-                }
-                return Err(refusal(&charges, index, now));
+                let by = held.limit.setting;
+                self.give_back(now);
+                return Err(match why {
+                    NotTaken::Unavailable => Rejection::LimitsUnavailable(by),
+                    NotTaken::Refused(wait) => refusal(&self.receipt.taken, index, wait, now),
+                    NotTaken::Short => refusal(&self.receipt.taken, index, Duration::ZERO, now),
+                });
             }
         };
         held.limit.metrics.add(Family::LimitDecisions, decision);
+        *done += 1;
+        Ok(())
     }
-    receipt.taken = charges;
-    Ok(receipt)
+
+    /// Gives back what is taken.
+    fn give_back(&mut self, now: Now) {
+        for taken in &self.receipt.taken[..std::mem::take(&mut self.done)] {
+            taken.give_back(now, self.receipt.taken_at, taken.cost);
+        }
+        self.receipt.presence = InFlightGuard::default();
+    }
+
+    /// Returns the receipt for all charges.
+    fn end(mut self) -> Receipt {
+        self.done = 0;
+        let at = self.receipt.taken_at;
+        std::mem::replace(&mut self.receipt, Receipt::none(at))
+    }
+
+    /// Takes the charges that are left, and asks the store where that is needed. Waits for it no longer than the call
+    /// limit each time, and not beyond `deadline`; then the charge is decided without it.
+    ///
+    /// # Errors
+    /// The rejection.
+    pub async fn finish(mut self: Box<Self>, deadline: Moment) -> Result<Receipt, Rejection> {
+        let mut now = Now::read();
+        loop {
+            match self.run(now) {
+                Ok(()) => return Ok(self.end()),
+                Err(Stopped::Refused(rejection)) => return Err(rejection),
+                Err(Stopped::Short) => {}
+            }
+            let charge = self.charge();
+            let wait = charge.account.wait_for(now, charge.cost);
+            if !wait.is_zero() && wait <= self.longest(now) {
+                clock::wait_until(now.moment + wait).await;
+                now = Now::read();
+                continue;
+            }
+            let verdict = match charge.account.ask(charge.cost) {
+                Some(ticket) => {
+                    let limit = deadline.min(now.moment + ticket.call_limit);
+                    tokio::time::timeout_at(clock::instant(limit), ticket).await
+                }
+                None => Ok(Verdict::Trouble),
+            };
+            now = Now::read();
+            let taken = match verdict {
+                Ok(Verdict::Granted) => Ok(Duration::ZERO),
+                // The loop waits for as long as the limit allows.
+                Ok(Verdict::Refused(wait)) if !wait.is_zero() && wait <= self.longest(now) => continue,
+                Ok(Verdict::Refused(wait)) => Err(NotTaken::Refused(wait)),
+                Ok(Verdict::Trouble) | Err(_) => self.charge().account.take_alone(now, self.charge().cost),
+            };
+            self.note(taken, now)?;
+        }
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        if self.done > 0 {
+            self.give_back(Now::read());
+        }
+    }
 }
 
 /// Returns what [`take`] would return now for the same charges: the wait, or the rejection. Takes and counts nothing.
@@ -294,7 +442,7 @@ pub fn foresee(charges: &[Charge], now: Now, most: Duration) -> Result<Duration,
         match held.account.foresee(now, held.cost, held.longest_wait(most)) {
             Ok(own) => delay = delay.max(own),
             Err(_) if held.limit.mode == Mode::Shadow => {}
-            Err(_) => return Err(refusal(&charges, index, now)),
+            Err(_) => return Err(refusal(&charges, index, Duration::ZERO, now)),
         }
     }
     Ok(delay)
@@ -313,17 +461,20 @@ fn put_in_order(charges: &mut Charges, now: Now) {
     }
 }
 
-/// Builds the rejection for a charge that was refused, the one at `index`. It names every limit that would refuse now,
-/// and tells the longest of their waits.
-fn refusal(charges: &[Charge], index: usize, now: Now) -> Rejection {
+/// Builds the rejection for a charge that was refused, the one at `index`, for `told`. It names every limit that would
+/// refuse now, and tells the longest of their waits.
+fn refusal(charges: &[Charge], index: usize, told: Duration, now: Now) -> Rejection {
     let mut refused: SmallVec<[(&Charge, Duration); 4]> = charges
         .iter()
-        .filter(|held| held.limit.mode == Mode::Enforce)
-        .map(|held| {
-            (
-                held,
-                ratelimit_headers::bounded(&held.account, held.account.wait_for(now, held.cost)),
-            )
+        .enumerate()
+        .filter(|(_, held)| held.limit.mode == Mode::Enforce)
+        .map(|(number, held)| {
+            let mut wait = held.account.wait_for(now, held.cost);
+            // What the store has told may be known to this request alone.
+            if number == index && held.account.terms().kind().is_shared() {
+                wait = wait.max(told);
+            }
+            (held, ratelimit_headers::bounded(&held.account, wait))
         })
         .filter(|(_, wait)| !wait.is_zero())
         .collect();

@@ -28,6 +28,7 @@ fn terms(kind: Kind, most: u64) -> Terms {
         Kind::Window => Terms::Window(WindowQuota::new(most, Duration::from_secs(10)).unwrap()),
         Kind::Calendar => Terms::Calendar(CalendarQuota::new(most, Every::Minute).unwrap()),
         Kind::InFlight => Terms::InFlight(most as u32),
+        other => panic!("{other:?} is counted in the store"),
     }
 }
 

@@ -23,7 +23,7 @@ impl Reserved {
     pub fn take(held: Charge, now: Now) -> Result<Self, Rejection> {
         if held.account.take(now, held.cost, Duration::ZERO).is_err() {
             held.limit.metrics.add(Family::LimitDecisions, Decision::Refused);
-            return Err(refusal(&[held], 0, now));
+            return Err(refusal(&[held], 0, Duration::ZERO, now));
         }
         Ok(Self {
             held,

@@ -7,13 +7,13 @@ use http::Response;
 use super::decision::Decision;
 use super::exchange::Exchange;
 use crate::clock::{self, Now};
-use crate::limits::{self, Receipt};
+use crate::limits::{self, Receipt, Unfinished};
 use crate::plan::Plan;
 use crate::rejection::Rejection;
 use crate::response::Content;
 
 /// Takes the charges of a decision, at the time of this call: after a slow authentication, a quota is charged to the
-/// period that has begun meanwhile. Ready at once, because the accounts are in this process.
+/// period that has begun meanwhile. Ready at once, unless the store has to be asked for tokens that replicas share.
 ///
 /// # Errors
 /// A 429 with the limits that refused. It takes precedence over the decision's own rejection.
@@ -27,7 +27,15 @@ pub(super) async fn charge(plan: &Plan, decision: &mut Decision<'_>) -> Result<R
             .saturating_sub(plan.time.minimum),
         Err(_) => Duration::ZERO,
     };
-    limits::take(std::mem::take(&mut decision.charges), now, longest_wait)
+    match limits::begin(std::mem::take(&mut decision.charges), now, longest_wait) {
+        Ok(receipt) => Ok(receipt),
+        Err(Unfinished::Refused(rejection)) => Err(rejection),
+        Err(Unfinished::Short(taking)) => {
+            let deadline = now.moment + longest_wait;
+            // Apart from the request's future, which would else be larger for all.
+            Box::pin(taking.finish(deadline)).await
+        }
+    }
 }
 
 impl Exchange<'_> {

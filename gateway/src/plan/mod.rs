@@ -58,6 +58,7 @@ use crate::overload::WorkerLoads;
 use crate::routing::{PathPolicy, Table};
 use crate::setting::Settings;
 use crate::stale_cache::StaleCache;
+use crate::store::StoreSettings;
 use crate::tenancy::{Principal, Tiers};
 use crate::tls::client_authorities::ClientAuthorities;
 use crate::tls::listener::Tls;
@@ -120,6 +121,8 @@ pub struct Edge {
     /// Listeners, in the order of the bound sockets.
     pub listeners: Vec<Listener>,
     pub workers: usize,
+    /// Connection to the store in which processes count limits together.
+    pub store: Option<StoreSettings>,
     /// File that keeps the counts of calendar quotas.
     pub state_file: Option<PathBuf>,
     pub admin: Option<AdminAddresses>,

@@ -23,6 +23,27 @@ pub struct StoreSettings {
     pub heartbeat: Duration,
 }
 
+impl StoreSettings {
+    /// Returns whether a connection by the one would be a connection by the other. Certificates are not compared.
+    pub fn are_same(one: Option<&StoreSettings>, other: Option<&StoreSettings>) -> bool {
+        let facts = |settings: &StoreSettings| {
+            let StoreSettings {
+                address,
+                prefix,
+                username,
+                password,
+                tls,
+                call_limit,
+                lease_time,
+                heartbeat,
+            } = settings.clone();
+            let times = (call_limit, lease_time, heartbeat);
+            (address, prefix, username, password, tls.is_some(), times)
+        };
+        one.map(facts) == other.map(facts)
+    }
+}
+
 /// Password of the store's user.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Password {

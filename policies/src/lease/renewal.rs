@@ -227,6 +227,12 @@ impl Lease {
         self.unused
     }
 
+    /// Adds tokens that were spent and are not owed after all, where the lease that they came from can hold them no
+    /// longer. They are returned with the next request.
+    pub fn give_up(&mut self, tokens: u64) {
+        self.unused = self.unused.saturating_add(tokens);
+    }
+
     /// Returns the use since the last answer; `None` before the first.
     fn used(&self, tokens: &LeasedTokens, now: Moment) -> Option<Use> {
         self.answered.map(|answered| Use {

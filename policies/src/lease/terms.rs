@@ -56,6 +56,15 @@ impl LeaseTerms {
         Ok(LeaseTerms { burst, share, time })
     }
 
+    /// Returns the terms of a limit of which nothing is on lease: each decision asks the store.
+    pub fn exact(burst: u64, time: Duration) -> Result<LeaseTerms, LeaseTermsError> {
+        let terms = LeaseTerms::new(burst, Ratio::ONE, time)?;
+        Ok(LeaseTerms {
+            share: Ratio::ZERO,
+            ..terms
+        })
+    }
+
     pub const fn burst(&self) -> u64 {
         self.burst
     }
@@ -155,6 +164,14 @@ mod tests {
     fn a_lease_fits_its_word() {
         assert_eq!(terms(u64::MAX).size(replicas(1)), LeaseTerms::MOST);
         assert_eq!(terms(0).size(replicas(1)), 0);
+    }
+
+    #[test]
+    fn nothing_of_an_exact_limit_is_on_lease() {
+        let terms = LeaseTerms::exact(u64::MAX, Duration::from_secs(2)).unwrap();
+        assert_eq!((terms.most(), terms.size(replicas(1))), (0, 0));
+        let bound = terms.bound(70.0, replicas(3));
+        assert_eq!((bound.on_lease, bound.calls_per_second), (0, 70.0));
     }
 
     #[test]

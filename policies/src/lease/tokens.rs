@@ -133,6 +133,12 @@ impl LeasedTokens {
         self.refusal.store(Refusal::new(until, cost).0, Relaxed);
     }
 
+    /// Returns the wait for which takes of `cost` tokens are refused, as far as the lease does not cover them; `None` if
+    /// the store would be asked.
+    pub fn refused_for(&self, now: Moment, cost: u64) -> Option<Wait> {
+        Refusal(self.refusal.load(Relaxed)).wait(now, cost)
+    }
+
     /// Allows one more caller to be told to renew, after an attempt that had no answer.
     pub fn ask_again(&self) {
         self.change(|word| word.with_asked(false));

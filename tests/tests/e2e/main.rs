@@ -70,6 +70,7 @@ mod proxy_protocol;
 mod rates;
 mod refused_parts;
 mod reload;
+mod replicas;
 mod request_bodies;
 mod retries;
 mod revocations;

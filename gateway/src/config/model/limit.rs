@@ -13,6 +13,8 @@ use crate::config::span::At;
 use crate::config::units::Rate;
 use crate::config::value::Value;
 
+use super::Counted;
+
 /// A limit of one route; exactly one of `rate`, `limit` and `in_flight`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limit {
@@ -23,6 +25,8 @@ pub struct Limit {
     pub mode: At<Mode>,
     /// Tokens that a request takes from this limit. Left out: the route's `cost`.
     pub cost: Option<At<NonZeroU64>>,
+    /// Whether all processes count together. Left out: `leased` with a `limits_store`, else `local`.
+    pub counted: Option<At<Counted>>,
 }
 
 /// What a limit counts.
@@ -57,6 +61,8 @@ pub struct Quota {
     pub every: At<Every>,
     /// `shadow` counts what it would have refused, and refuses nothing.
     pub mode: At<Mode>,
+    /// Whether all processes count together. Left out: `leased` with a `limits_store`, else `local`.
+    pub counted: Option<At<Counted>>,
 }
 
 /// As an operator would say it.
@@ -126,6 +132,7 @@ impl Read for Limit {
             };
             let (per, mode) = (f.or("per", Per::Tenant), f.or("mode", Mode::Enforce));
             let cost: Option<At<NonZeroU64>> = f.optional("cost");
+            let counted = f.optional("counted");
             let measure = measure?;
             if let (Measure::InFlight(_), Some(cost)) = (&measure, &cost) {
                 let message = format!("`{}.cost` does not go with `in_flight`", f.path);
@@ -136,6 +143,7 @@ impl Read for Limit {
                 per,
                 mode,
                 cost,
+                counted,
             })
         })?
     }
@@ -155,10 +163,12 @@ impl Read for Quota {
 fn quota(f: &mut Fields<'_>) -> Option<Quota> {
     let (limit, every) = (f.required("limit"), f.required("every"));
     let mode = f.or("mode", Mode::Enforce);
+    let counted = f.optional("counted");
     Some(Quota {
         limit: limit?,
         every: every?,
         mode,
+        counted,
     })
 }
 

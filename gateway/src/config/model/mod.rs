@@ -19,6 +19,7 @@ mod header_rules;
 mod health;
 mod http_values;
 mod limit;
+mod limits_store;
 mod listener;
 mod matches;
 mod mirror;
@@ -53,6 +54,7 @@ pub use fallback::Fallback;
 pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
 pub use health::{Health, ProbePath, StatusRange, WhenNoneIsUp};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
+pub use limits_store::{Counted, LimitsStore, Redis, StoreTls, WhenDown};
 pub use listener::{
     AccessLog, Admin, ClientAddress, HttpVersion, Listener, ProxyProtocol, RequestLimits, TimeLimits, Workers,
 };
@@ -123,6 +125,8 @@ pub struct Config {
     pub watch: At<bool>,
     /// File that keeps the counts of calendar quotas over a restart. Left out, they begin at 0 with each start.
     pub state_file: Option<At<PathBuf>>,
+    /// Store in which several processes count limits together. Left out, each process counts alone.
+    pub limits_store: Option<LimitsStore>,
     /// Services behind the gateway, by the name that routes use.
     pub backends: NamedMap<Backend>,
     /// What callers can ask for; at least one.
@@ -150,6 +154,7 @@ impl Read for Config {
             let tiers = tier::tiers(f);
             let tenants = tier::tenants(f);
             let state_file = f.path("state_file");
+            let limits_store = f.optional("limits_store");
             let backends = f.optional("backends").unwrap_or_default();
             let routes = f.required_map("routes");
             Some(Self {
@@ -173,6 +178,7 @@ impl Read for Config {
                 tiers,
                 tenants,
                 state_file,
+                limits_store,
                 backends,
                 routes: routes?,
             })

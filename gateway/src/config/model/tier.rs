@@ -15,7 +15,7 @@ use crate::config::value::Value;
 use crate::identity;
 
 use super::limit::rate_limit;
-use super::{Kind, Mode, Quota, RateLimit};
+use super::{Counted, Kind, Mode, Quota, RateLimit};
 
 /// What a tier gets. Each tenant in it is counted alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Tier {
     pub weight: At<u32>,
     /// `shadow` counts what the rate would have refused, and refuses nothing.
     pub mode: At<Mode>,
+    /// Whether all processes count the rate together. Left out: `leased` with a `limits_store`, else `local`.
+    pub counted: Option<At<Counted>>,
     /// Requests of one tenant at once; `off` is any number.
     pub in_flight: Option<At<NonZeroU32>>,
     /// Quotas by name, beside the rate.
@@ -67,6 +69,7 @@ impl Tier {
             },
             weight: At::unwritten(weight),
             mode: At::unwritten(Mode::Enforce),
+            counted: None,
             in_flight: Some(At::unwritten(NonZeroU32::new(in_flight)?)),
             quotas: NamedMap::default(),
         })
@@ -110,6 +113,7 @@ fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
         let rate = rate_limit(f, base.as_ref().map(|base| &base.rate));
         let weight = f.within("weight", base.as_ref().map_or(1, |base| *base.weight), 1..=1000);
         let mode = f.or("mode", Mode::Enforce);
+        let counted = f.optional("counted");
         let in_flight = match f.value_of("in_flight", Shape::Value("a whole number of at least 1, or `off`")) {
             Some(written) if written.is_word("off") => None,
             Some(_) => f.optional("in_flight"),
@@ -120,6 +124,7 @@ fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
             rate: rate?,
             weight,
             mode,
+            counted,
             in_flight,
             quotas,
         })

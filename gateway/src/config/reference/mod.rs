@@ -47,7 +47,9 @@ pub(super) struct Entry {
 
 /// Keys without a field of the same name in the struct of their section: struct, key, and the type and field that have
 /// the comment.
-const ELSEWHERE: [(&str, &str, &str, &str); 40] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 42] = [
+    ("StoreTls", "cert_file", "model::limits_store::StoreTls", "certificate"),
+    ("StoreTls", "key_file", "model::limits_store::StoreTls", "certificate"),
     ("ApiKeys", "in", "", "places"),
     ("JwtKeys", "refresh", "model::callers::KeysUrl", "refresh"),
     ("JwtKeys", "max_age", "model::callers::KeysUrl", "max_age"),

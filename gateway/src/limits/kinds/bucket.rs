@@ -1,12 +1,12 @@
 //! A limit that is a token bucket: a burst at once, and a rate in the long run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use policies::{Bucket, Quota};
 
-use super::{LimitCounter, SavedCount, Taken, time};
+use super::{LimitCounter, NewAccount, SavedCount, Taken, time};
 use crate::clock::Now;
-use crate::limits::owner::Owner;
 
 impl LimitCounter for Bucket {
     type Terms = Quota;
@@ -14,8 +14,8 @@ impl LimitCounter for Bucket {
     const WORD: &'static str = "token_bucket";
     const WAITS: bool = true;
 
-    fn new(_: Owner<'_>) -> Self {
-        Self::full()
+    fn new(_: &NewAccount<'_>) -> Arc<Self> {
+        Arc::new(Self::full())
     }
 
     fn most(quota: &Quota) -> u64 {

@@ -2,15 +2,15 @@
 //!
 //! Its counts outlive the process in the [state file](crate::limits::store::local::state_file).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use policies::calendar::Saved;
 use policies::{CalendarQuota, Every, Usage, WallTime};
 
-use super::{Account, LimitCounter, SavedCount, Taken, time};
+use super::{Account, LimitCounter, NewAccount, SavedCount, Taken, time};
 use crate::clock::Now;
 use crate::header_fields::LONGEST_RENEWAL;
-use crate::limits::owner::Owner;
 use crate::rejection::{Rejection, Violation};
 
 /// The count of a calendar quota. It outlives the process in the state file, so it holds its owner's name.
@@ -36,11 +36,11 @@ impl LimitCounter for QuotaCount {
     const WORD: &'static str = "quota";
     const LONGEST_WAIT: Duration = LONGEST_RENEWAL;
 
-    fn new(owner: Owner<'_>) -> Self {
-        Self {
-            owner: owner.to_string().into(),
+    fn new(account: &NewAccount<'_>) -> Arc<Self> {
+        Arc::new(Self {
+            owner: account.owner.to_string().into(),
             usage: Usage::new(),
-        }
+        })
     }
 
     fn most(quota: &CalendarQuota) -> u64 {

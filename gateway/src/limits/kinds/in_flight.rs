@@ -9,9 +9,8 @@ use std::time::Duration;
 use policies::InFlight;
 use smallvec::SmallVec;
 
-use super::{Account, LimitCounter, SavedCount, Taken};
+use super::{Account, LimitCounter, NewAccount, SavedCount, Taken};
 use crate::clock::Now;
-use crate::limits::owner::Owner;
 use crate::rejection::{Rejection, Violation};
 
 /// Wait that is told where the cap refuses. It is a guess, because nothing says when another request ends.
@@ -27,8 +26,8 @@ impl LimitCounter for InFlight {
     /// Requests under way under another kind have no guard that would leave again.
     const CARRIES_OVER: bool = false;
 
-    fn new(_: Owner<'_>) -> Self {
-        Self::new()
+    fn new(_: &NewAccount<'_>) -> Arc<Self> {
+        Arc::new(Self::new())
     }
 
     fn most(cap: &u32) -> u64 {
@@ -86,6 +85,17 @@ impl LimitCounter for InFlight {
     fn add(&self, _: &u32, _: Taken) {}
 }
 
+impl Account {
+    /// Returns the counter of the owner's requests in flight; `None` for other kinds.
+    pub(in crate::limits) fn in_flight(&self) -> Option<&Arc<InFlight>> {
+        match self {
+            Self::InFlight(count, _) => Some(count),
+            Self::LeasedSlots(slots, _) => Some(slots.count()),
+            _ => None,
+        }
+    }
+}
+
 /// The counters of requests in flight that include one request. Dropping the guard leaves them.
 #[must_use]
 #[derive(Debug, Default)]
@@ -95,14 +105,14 @@ impl InFlightGuard {
     /// Records that the request has entered, if the account counts requests in flight. The account has been charged
     /// already.
     pub(crate) fn enter(&mut self, account: &Account) {
-        if let Account::InFlight(count, _) = account {
+        if let Some(count) = account.in_flight() {
             self.0.push(Arc::clone(count));
         }
     }
 
     /// Enters even if the cap is reached, for a limit that only counts.
     pub(crate) fn enter_anyway(&mut self, account: &Account) {
-        if let Account::InFlight(count, _) = account {
+        if let Some(count) = account.in_flight() {
             count.enter_anyway();
             self.0.push(Arc::clone(count));
         }

@@ -23,13 +23,33 @@ pub use self::in_flight::InFlightGuard;
 pub use self::saved::SavedCount;
 use crate::clock::Now;
 use crate::header_fields::LONGEST_WAIT;
+use crate::limits::leased::{LeasedCount, LeasedSlots, Leasing, Ticket};
 use crate::limits::owner::Owner;
 use crate::rejection::{Rejection, Violation};
+
+/// Whose counter is to be made.
+pub struct NewAccount<'a> {
+    pub owner: Owner<'a>,
+    /// Name of the limit's state.
+    pub limit: &'a str,
+    pub leasing: &'a Arc<Leasing>,
+}
+
+/// Reason why nothing was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The limit refuses. An owner without other requests is admitted after this time.
+    Refused(Duration),
+    /// The tokens on lease are too few: the store has to be asked.
+    Short,
+    /// The store cannot be reached, and the config refuses what it would have to decide.
+    Unavailable,
+}
 
 /// What one owner has taken under one limit.
 pub trait LimitCounter: Send + Sync + Sized + 'static {
     /// The amount that an owner may take.
-    type Terms: Debug + Clone + Copy + PartialEq + Eq;
+    type Terms: Debug + Clone + Copy + PartialEq + Eq + Send + Sync;
 
     /// Word for the kind in the admin API.
     const WORD: &'static str;
@@ -46,8 +66,11 @@ pub trait LimitCounter: Send + Sync + Sized + 'static {
     /// Whether the counter can take over what was taken under a limit of another kind.
     const CARRIES_OVER: bool = true;
 
+    /// Whether the count is in the store. Then it is in no state file, and no process hands it over.
+    const IS_SHARED: bool = false;
+
     /// Creates a counter from which nothing is taken.
-    fn new(owner: Owner<'_>) -> Self;
+    fn new(account: &NewAccount<'_>) -> Arc<Self>;
 
     /// Returns the most that one request can take.
     fn most(terms: &Self::Terms) -> u64;
@@ -78,6 +101,28 @@ pub trait LimitCounter: Send + Sync + Sized + 'static {
     /// # Errors
     /// The time after which an owner without other requests is admitted.
     fn take(&self, terms: &Self::Terms, now: Now, cost: u64, longest: Duration) -> Result<Duration, Duration>;
+
+    /// Takes as [`take`](Self::take) does, but tells if the store has to be asked.
+    ///
+    /// # Errors
+    /// The reason why nothing was taken.
+    #[inline]
+    fn take_or_ask(&self, terms: &Self::Terms, now: Now, cost: u64, longest: Duration) -> Result<Duration, NotTaken> {
+        self.take(terms, now, cost, longest).map_err(NotTaken::Refused)
+    }
+
+    /// Takes after the store was asked and has not answered.
+    ///
+    /// # Errors
+    /// The reason why nothing was taken, never that the store has to be asked.
+    fn take_alone(&self, terms: &Self::Terms, now: Now, cost: u64) -> Result<Duration, NotTaken> {
+        self.take(terms, now, cost, Duration::ZERO).map_err(NotTaken::Refused)
+    }
+
+    /// Asks the store for `cost` tokens. `None` if that is not possible.
+    fn ask(&self, _terms: &Self::Terms, _cost: u64) -> Option<Ticket> {
+        None
+    }
 
     /// Takes tokens that have been spent already, even if the balance falls below zero.
     fn charge(&self, terms: &Self::Terms, now: Now, cost: u64);
@@ -142,7 +187,7 @@ pub trait ByCounter {
 }
 
 /// Returns the wait; the longest there is where no wait helps, which is a cost above the limit. The config admits none.
-fn time(wait: Wait) -> Duration {
+pub(in crate::limits) fn time(wait: Wait) -> Duration {
     wait.retry_in.unwrap_or(Duration::MAX)
 }
 
@@ -192,6 +237,16 @@ macro_rules! kinds {
             /// Whether an answer tells the balance.
             pub const fn is_told(self) -> bool {
                 match self { $(Self::$kind => <$counter>::IS_TOLD,)* }
+            }
+
+            /// Whether the counts are in the store.
+            pub const fn is_shared(self) -> bool {
+                match self { $(Self::$kind => <$counter>::IS_SHARED,)* }
+            }
+
+            /// Whether an account cannot be opened without the name of its owner.
+            pub const fn needs_name(self) -> bool {
+                self.is_shared() || matches!(self, Self::Calendar)
             }
 
             /// Whether accounts of this kind can take over what was taken under a limit of another kind.
@@ -263,6 +318,30 @@ macro_rules! kinds {
                     wait if waits && wait <= longest => Ok(wait),
                     wait => Err(wait),
                 }
+            }
+
+            /// Takes as [`take`](Self::take) does, but tells if the store has to be asked.
+            ///
+            /// # Errors
+            /// The reason why nothing was taken.
+            #[inline]
+            pub fn take_or_ask(&self, now: Now, cost: u64, longest: Duration) -> Result<Duration, NotTaken> {
+                match self {
+                    $(Self::$kind(counter, terms) => LimitCounter::take_or_ask(&**counter, terms, now, cost, longest),)*
+                }
+            }
+
+            /// Takes after the store was asked and has not answered.
+            ///
+            /// # Errors
+            /// The reason why nothing was taken, never that the store has to be asked.
+            pub fn take_alone(&self, now: Now, cost: u64) -> Result<Duration, NotTaken> {
+                match self { $(Self::$kind(counter, terms) => LimitCounter::take_alone(&**counter, terms, now, cost),)* }
+            }
+
+            /// Asks the store for `cost` tokens. `None` if that is not possible.
+            pub fn ask(&self, cost: u64) -> Option<Ticket> {
+                match self { $(Self::$kind(counter, terms) => LimitCounter::ask(&**counter, terms, cost),)* }
             }
 
             /// Takes tokens that have been spent already, even if the balance falls below zero. Does nothing for
@@ -350,4 +429,8 @@ kinds! {
     Window: SlidingWindow;
     Calendar: QuotaCount;
     InFlight: InFlight;
+    LeasedBucket: LeasedCount<Bucket>;
+    LeasedWindow: LeasedCount<SlidingWindow>;
+    LeasedCalendar: LeasedCount<QuotaCount>;
+    LeasedSlots: LeasedSlots;
 }

@@ -1,12 +1,12 @@
 //! A limit that is a sliding window: at most so many tokens in any stretch of its time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use policies::{Moment, SlidingWindow, WindowQuota};
 
-use super::{LimitCounter, SavedCount, Taken, time};
+use super::{LimitCounter, NewAccount, SavedCount, Taken, time};
 use crate::clock::Now;
-use crate::limits::owner::Owner;
 
 impl LimitCounter for SlidingWindow {
     type Terms = WindowQuota;
@@ -14,8 +14,8 @@ impl LimitCounter for SlidingWindow {
     const WORD: &'static str = "sliding_window";
     const WAITS: bool = true;
 
-    fn new(_: Owner<'_>) -> Self {
-        Self::new()
+    fn new(_: &NewAccount<'_>) -> Arc<Self> {
+        Arc::new(Self::new())
     }
 
     fn most(quota: &WindowQuota) -> u64 {

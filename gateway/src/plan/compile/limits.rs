@@ -1,7 +1,7 @@
 //! Compiles tiers, tenants and limits into account tables, and into the terms of each owner.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::limits::store::local::account_caps::AccountLimits;
 use crate::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::plan::RouteLimit;
 use crate::plan::compile::compiler::Compiler;
-use crate::plan::compile::costs;
+use crate::plan::compile::{costs, shared_limits};
 use crate::setting::SettingId;
 use crate::tenancy::{Allowance, OwnTerms, Tier, TierRank, Tiers};
 
@@ -41,6 +41,7 @@ impl Tables {
         let config = compiler.config;
         let mut tables = Vec::new();
         check_periods(compiler);
+        shared_limits::check_quotas(compiler);
         warn_of_forgetting(compiler);
         let mut by_name = HashMap::new();
         let weights = config.tiers.iter().map(|(_, tier)| *tier.weight);
@@ -50,6 +51,7 @@ impl Tables {
                 // Compiled in functions of their own.
                 rate: _,
                 mode: _,
+                counted: _,
                 in_flight: _,
                 quotas: _,
                 weight,
@@ -150,8 +152,14 @@ impl Tables {
                 per,
                 mode,
                 cost: own_cost,
+                counted,
             } = limit;
             let cost = own_cost.as_ref().unwrap_or(&written.cost);
+            let span = match measure {
+                Measure::Rate(rate) => rate.rate.span(),
+                Measure::Quota(quota) => quota.limit.span(),
+                Measure::InFlight(cap) => cap.span(),
+            };
             let (terms, wait) = match measure {
                 Measure::Rate(rate) => {
                     costs::check(compiler, &path, cost, costs::most_at_once(rate));
@@ -166,6 +174,7 @@ impl Tables {
                 }
                 Measure::InFlight(cap) => (Some(Terms::InFlight(cap.get())), Duration::ZERO),
             };
+            let terms = terms.and_then(|terms| shared_limits::terms(compiler, &path, counted.as_ref(), span, terms));
             let Some(terms) = terms else { continue };
             let limit = Written {
                 name: Arc::clone(name),
@@ -224,7 +233,12 @@ impl Written {
             cost: self.cost,
             wait: self.wait,
             setting: self.setting,
-            log: Arc::clone(&compiler.state.accounts.log),
+            // What the store counts is not handed over.
+            log: if terms.usual.kind().is_shared() {
+                Arc::default()
+            } else {
+                Arc::clone(&compiler.state.accounts.log)
+            },
         };
         match tables.iter_mut().find(|(key, _)| *key == self.key) {
             Some((_, noted)) => noted
@@ -260,17 +274,23 @@ fn rate(
     tier: &WrittenTier,
 ) -> Option<Allowance> {
     let path = format!("tiers.{name}");
+    let counted = tier.counted.as_ref();
     let usual = rate_terms(compiler, &path, &tier.rate, &tier.rate.rate, tier.rate.burst.as_ref())?;
+    let usual = shared_limits::terms(compiler, &path, counted, tier.rate.rate.span(), usual)?;
     let mode = mode(*tier.mode);
     let mut named = HashMap::new();
     for (tenant, terms) in compiler.config.tenants.iter() {
-        if terms.rate.is_none() && terms.burst.is_none() {
+        // The requests of a tenant with a tier of its own are never in another.
+        let is_elsewhere = terms.tier.as_ref().is_some_and(|tier| **tier != **name);
+        if terms.rate.is_none() && terms.burst.is_none() || is_elsewhere {
             continue;
         }
         let rate = terms.rate.as_ref().unwrap_or(&tier.rate.rate);
         let burst = terms.burst.as_ref().or(tier.rate.burst.as_ref());
         let path = format!("tenants.{tenant}");
-        if let Some(terms) = rate_terms(compiler, &path, &tier.rate, rate, burst) {
+        let terms = rate_terms(compiler, &path, &tier.rate, rate, burst);
+        if let Some(terms) = terms.and_then(|terms| shared_limits::terms(compiler, &path, counted, rate.span(), terms))
+        {
             let setting = compiler.setting(&path);
             named.insert(Owner::Tenant(tenant).key(), OwnTerms { terms, mode, setting });
         }
@@ -294,18 +314,25 @@ fn in_flight(
     name: &str,
     tier: &WrittenTier,
 ) -> Option<Allowance> {
-    let terms = |cap: &At<std::num::NonZeroU32>| Terms::InFlight(cap.get());
+    let terms = |compiler: &mut Compiler<'_>, path: &str, cap: &At<NonZeroU32>| {
+        shared_limits::terms(compiler, path, None, cap.span(), Terms::InFlight(cap.get()))
+    };
     let mut named = HashMap::new();
     for (tenant, written) in compiler.config.tenants.iter() {
-        if let Some(cap) = &written.in_flight {
+        let path = format!("tenants.{tenant}.in_flight");
+        if let Some(cap) = &written.in_flight
+            && let Some(terms) = terms(compiler, &path, cap)
+        {
             let own = OwnTerms {
-                terms: terms(cap),
+                terms,
                 mode: Mode::Enforce,
-                setting: compiler.setting(&format!("tenants.{tenant}.in_flight")),
+                setting: compiler.setting(&path),
             };
             named.insert(Owner::Tenant(tenant).key(), own);
         }
     }
+    let path = format!("tiers.{name}.in_flight");
+    let usual = tier.in_flight.as_ref().and_then(|cap| terms(compiler, &path, cap));
     let limit = Written {
         name: IN_FLIGHT.into(),
         key: format!("tenants.{IN_FLIGHT}").into(),
@@ -313,9 +340,9 @@ fn in_flight(
         mode: Mode::Enforce,
         cost: None,
         wait: Duration::ZERO,
-        setting: compiler.setting(&format!("tiers.{name}.in_flight")),
+        setting: compiler.setting(&path),
     };
-    limit.allow(compiler, tables, tier.in_flight.as_ref().map(terms), named)
+    limit.allow(compiler, tables, usual, named)
 }
 
 /// Compiles a calendar quota. The count is per tenant, across the tiers of its keys.
@@ -327,12 +354,16 @@ fn quota(
 ) -> Option<Allowance> {
     let of_tier = tier.quotas.get(name);
     let path = format!("tiers.{tier_name}.quotas.{name}");
-    let usual = of_tier.and_then(|quota| calendar_terms(compiler, &path, quota));
+    let terms = |compiler: &mut Compiler<'_>, path: &str, quota: &config::Quota| {
+        let terms = calendar_terms(compiler, path, quota)?;
+        shared_limits::terms(compiler, path, quota.counted.as_ref(), quota.limit.span(), terms)
+    };
+    let usual = of_tier.and_then(|quota| terms(compiler, &path, quota));
     let mut named = HashMap::new();
     for (tenant, written) in compiler.config.tenants.iter() {
         let path = format!("tenants.{tenant}.quotas.{name}");
         if let Some(own) = written.quotas.get(name)
-            && let Some(terms) = calendar_terms(compiler, &path, own)
+            && let Some(terms) = terms(compiler, &path, own)
         {
             let own = OwnTerms {
                 terms,
@@ -354,7 +385,7 @@ fn quota(
     limit.allow(compiler, tables, usual, named)
 }
 
-fn all_quotas(config: &config::Config) -> impl Iterator<Item = (String, &NamedMap<config::Quota>)> {
+pub(super) fn all_quotas(config: &config::Config) -> impl Iterator<Item = (String, &NamedMap<config::Quota>)> {
     let of_tiers = config
         .tiers
         .iter()
@@ -407,7 +438,8 @@ fn warn_of_forgetting(compiler: &mut Compiler<'_>) {
         _ => None,
     });
     let is_long = |quota: &&config::Quota| *quota.every != config::Every::Minute;
-    if let (Some(quota), None) = (of_tenants.chain(of_routes).find(is_long), &config.state_file) {
+    let is_kept = |quota: &&config::Quota| is_long(quota) && !shared_limits::is_shared(config, quota.counted.as_ref());
+    if let (Some(quota), None) = (of_tenants.chain(of_routes).find(is_kept), &config.state_file) {
         compiler.warnings.push(
             Mistake::new(
                 Code::Doubtful,
@@ -465,8 +497,9 @@ fn calendar_terms(compiler: &mut Compiler<'_>, path: &str, quota: &config::Quota
     let config::Quota {
         limit,
         every,
-        // Compiled with the limit that has the quota; a route's limit has a mode of its own.
+        // Compiled with the limit that has the quota; a route's limit has its own of both.
         mode: _,
+        counted: _,
     } = quota;
     let every = match **every {
         config::Every::Minute => Every::Minute,

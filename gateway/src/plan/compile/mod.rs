@@ -26,6 +26,8 @@ mod request_keys;
 mod route_edge;
 mod routes;
 mod scope;
+mod shared_limits;
+mod shared_store;
 mod splits;
 #[cfg(test)]
 mod tests;
@@ -80,6 +82,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let listeners = listeners::compile(&mut compiler);
     let (admin, operator_token) = admin::compile(&mut compiler).unzip();
     let revocations = callers::revocations(&mut compiler);
+    let store = shared_store::compile(&mut compiler);
     let authenticator = callers::compile(&mut compiler, &tables);
     let routes = routes::compile(&mut compiler, &mut tables, &backends);
     let time = time_limits(&mut compiler);
@@ -111,6 +114,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         backends: _,
         routes: _,
         account_limits: _,
+        limits_store: _,
         cors: _,
         security_headers: _,
         path_policy: _,
@@ -179,6 +183,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         edge: Edge {
             listeners,
             workers,
+            store,
             state_file: state_file.as_ref().map(|file| file.value.clone()),
             admin,
             operator_token: operator_token.flatten(),

@@ -17,6 +17,7 @@ use self::set_aside::LeftCounts;
 use crate::clock::Now;
 use crate::limits::charge_log::ChargeLog;
 use crate::limits::kinds::{Account, ByCounter, IntoAccount, Kind};
+use crate::limits::leased::Leasing;
 use crate::limits::store::{SharedCounts, Table, TermsByOwner};
 
 /// All tables, by the name of the limit and its kind. They outlive every plan.
@@ -30,6 +31,8 @@ pub struct Accounts {
     pub set_aside: LeftCounts,
     /// Charges since a snapshot, for a process that takes over.
     pub log: Arc<ChargeLog>,
+    /// Link of the accounts that share the store to their renewer.
+    pub leasing: Arc<Leasing>,
 }
 
 /// Numbers of one limit for metrics.
@@ -45,13 +48,14 @@ struct NewTable {
     limit: Arc<str>,
     terms: TermsByOwner,
     rooms: Arc<AccountCaps>,
+    leasing: Arc<Leasing>,
 }
 
 impl ByCounter for NewTable {
     type Output = Arc<dyn Table>;
 
     fn build<C: IntoAccount>(self) -> Arc<dyn Table> {
-        Arc::new(Rows::<C>::new(self.limit, self.terms, self.rooms))
+        Arc::new(Rows::<C>::new(self.limit, self.terms, self.rooms, self.leasing))
     }
 }
 
@@ -67,6 +71,7 @@ impl Accounts {
             in_force: DashMap::new(),
             set_aside: LeftCounts::default(),
             log: Arc::default(),
+            leasing: Arc::default(),
             rooms: Arc::new(AccountCaps::new(limits)),
         }
     }
@@ -80,6 +85,7 @@ impl Accounts {
                 limit: Arc::clone(limit),
                 terms: terms.clone(),
                 rooms: Arc::clone(&self.rooms),
+                leasing: Arc::clone(&self.leasing),
             })
         });
         Arc::clone(&table)
@@ -98,6 +104,12 @@ impl Accounts {
 
     fn all(&self) -> Vec<Arc<dyn Table>> {
         self.tables.iter().map(|table| Arc::clone(&table)).collect()
+    }
+
+    /// Returns the tables whose counts are in this process alone.
+    fn kept_here(&self) -> impl Iterator<Item = Arc<dyn Table>> {
+        let all = self.all().into_iter();
+        all.filter(|table| !table.all_terms().usual.kind().is_shared())
     }
 
     fn kind_in_force(&self, limit: &Arc<str>) -> Option<Kind> {

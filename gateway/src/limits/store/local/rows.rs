@@ -14,7 +14,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::clock::Now;
-use crate::limits::kinds::{Account, IntoAccount, Terms};
+use crate::limits::kinds::{Account, IntoAccount, NewAccount, Terms};
+use crate::limits::leased::Leasing;
 use crate::limits::owner::{IdentityHasher, Others, Owner, OwnerKey};
 use crate::limits::owner_class::OwnerClass;
 use crate::limits::store::local::account_caps::AccountCaps;
@@ -31,14 +32,19 @@ pub(super) struct Rows<C> {
     terms: ArcSwap<TermsByOwner>,
     before: ArcSwap<Before>,
     rooms: Arc<AccountCaps>,
+    leasing: Arc<Leasing>,
 }
 
 impl<C: IntoAccount> Rows<C> {
-    pub(super) fn new(limit: Arc<str>, terms: TermsByOwner, rooms: Arc<AccountCaps>) -> Self {
+    pub(super) fn new(limit: Arc<str>, terms: TermsByOwner, rooms: Arc<AccountCaps>, leasing: Arc<Leasing>) -> Self {
         let by_owner = DashMap::default();
         let others = Others::ALL.map(|others| {
             let owner = Owner::Others(others);
-            let row = Arc::new(C::new(owner));
+            let row = C::new(&NewAccount {
+                owner,
+                limit: &limit,
+                leasing: &leasing,
+            });
             by_owner.insert(owner.key(), Arc::clone(&row));
             row
         });
@@ -51,7 +57,16 @@ impl<C: IntoAccount> Rows<C> {
             terms: ArcSwap::from_pointee(terms),
             before: ArcSwap::default(),
             rooms,
+            leasing,
         }
+    }
+
+    fn make(&self, owner: Owner<'_>) -> Arc<C> {
+        C::new(&NewAccount {
+            owner,
+            limit: &self.limit,
+            leasing: &self.leasing,
+        })
     }
 
     fn found(&self, owner: OwnerKey) -> Option<Arc<C>> {
@@ -77,7 +92,7 @@ impl<C: IntoAccount> Rows<C> {
         let taken = before.taken(key);
         Some(match self.by_owner.entry(key.in_room(room)) {
             Entry::Vacant(vacant) => {
-                let row = Arc::new(C::new(owner));
+                let row = self.make(owner);
                 before.carry_over(taken, &self.account_of(&row, key));
                 Arc::clone(&vacant.insert(row))
             }
@@ -263,7 +278,7 @@ impl<C: IntoAccount> Table for Rows<C> {
         };
         // Only a kind that keeps names reads the owner.
         let row = match self.by_owner.entry(owner.in_room(room)) {
-            Entry::Vacant(vacant) => Arc::clone(&vacant.insert(Arc::new(C::new(name.unwrap_or(Owner::Everyone))))),
+            Entry::Vacant(vacant) => Arc::clone(&vacant.insert(self.make(name.unwrap_or(Owner::Everyone)))),
             Entry::Occupied(occupied) => {
                 self.leave(room);
                 Arc::clone(occupied.get())

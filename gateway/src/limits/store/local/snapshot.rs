@@ -130,7 +130,7 @@ impl Snapshot {
     /// Copies all accounts from which something is taken.
     pub fn of(accounts: &Accounts, now: Now) -> Self {
         let mut tables = Vec::new();
-        for table in accounts.all() {
+        for table in accounts.kept_here() {
             let mut owners = Vec::new();
             table.each(&mut |owner, account| {
                 if account.is_idle(now) {
@@ -200,11 +200,14 @@ impl Accounts {
     /// Returns the terms of all limits, part by part.
     pub fn saved_terms(&self) -> Vec<SavedTerms> {
         let mut all = Vec::new();
-        for table in self.all() {
+        for table in self.kept_here() {
             let terms = table.all_terms();
+            let Some(usual) = SavedTerm::of(terms.usual) else {
+                continue;
+            };
             let part = |named| SavedTerms {
                 limit: Arc::clone(table.limit()),
-                usual: terms.usual.into(),
+                usual,
                 named,
                 in_force: self.kind_in_force(table.limit()) == Some(terms.usual.kind()),
             };
@@ -213,7 +216,7 @@ impl Accounts {
             for some in named.chunks(MOST) {
                 let some = some
                     .iter()
-                    .map(|(owner, own)| (SavedOwner::new(**owner, None), (**own).into()));
+                    .filter_map(|(owner, own)| Some((SavedOwner::new(**owner, None), SavedTerm::of(**own)?)));
                 all.push(part(some.collect()));
             }
         }
@@ -273,7 +276,7 @@ impl Accounts {
         // After a change of kind, what is charged to the kind before counts under the kind in force, if that one can have
         // an account without a name.
         let in_force = self.kind_in_force(&saved.limit);
-        let in_force = in_force.filter(|kind| *kind != Kind::Calendar || saved.owner.name.is_some());
+        let in_force = in_force.filter(|kind| !kind.needs_name() || saved.owner.name.is_some());
         let table = in_force.and_then(|kind| self.of(&saved.limit, kind)).unwrap_or(table);
         let account = saved.owner.adopt(&*table)?;
         let taken = Taken {
@@ -435,9 +438,10 @@ impl SavedTime {
     }
 }
 
-impl From<Terms> for SavedTerm {
-    fn from(terms: Terms) -> Self {
-        match terms {
+impl SavedTerm {
+    /// Returns the form of terms whose counts are in this process; `None` for others.
+    fn of(terms: Terms) -> Option<Self> {
+        Some(match terms {
             Terms::Bucket(quota) => {
                 let (interval, burst) = quota.parts();
                 Self::TokenBucket(interval, burst)
@@ -457,7 +461,10 @@ impl From<Terms> for SavedTerm {
                 },
             ),
             Terms::InFlight(cap) => Self::InFlight(cap),
-        }
+            Terms::LeasedBucket(_) | Terms::LeasedWindow(_) | Terms::LeasedCalendar(_) | Terms::LeasedSlots(_) => {
+                return None;
+            }
+        })
     }
 }
 

@@ -271,6 +271,7 @@ fn slow(kind: Kind, most: u64) -> TermsByOwner {
         Kind::Window => Terms::Window(WindowQuota::new(most, day * 30).unwrap()),
         Kind::Calendar => Terms::Calendar(CalendarQuota::new(most, Every::Month).unwrap()),
         Kind::InFlight => Terms::InFlight(most as u32),
+        other => panic!("{other:?} is counted in the store"),
     })
 }
 

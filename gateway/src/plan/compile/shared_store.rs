@@ -1,0 +1,107 @@
+//! Compiles the connection to the store that processes share.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+
+use crate::call::tls;
+use crate::config::{self, At, Code, Mistake};
+use crate::limits::leased;
+use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::{named_files, tls_files};
+use crate::store::{AddressError, Password, StoreAddress, StoreSettings};
+
+/// Returns the settings of the connection; `None` without a store, or after a mistake.
+pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<StoreSettings> {
+    let config::LimitsStore {
+        redis,
+        lease_time,
+        call_limit,
+        // Terms of the limits.
+        lease_share: _,
+        when_down: _,
+    } = compiler.config.limits_store.as_ref()?;
+    let config::Redis {
+        url,
+        prefix,
+        username,
+        password_file,
+        tls,
+    } = redis;
+    let address = StoreAddress::read(url).map_err(|error| {
+        let mistake = Mistake::new(Code::BadValue, url.span(), format!("`limits_store.redis.url`: {error}"));
+        compiler.mistake(match error {
+            AddressError::Scheme | AddressError::Host => mistake.hint("write `redis://host:6379`"),
+            _ => mistake,
+        });
+    });
+    if let Some(file) = password_file {
+        named_files::doubt_secret(compiler, file);
+    }
+    let is_tls = address.as_ref().is_ok_and(|address| address.is_tls);
+    let tls = match (tls, is_tls) {
+        (Some(written), false) if address.is_ok() => {
+            let at = written.ca_file.as_ref().and_then(At::span).or(url.span());
+            compiler.mistake(
+                Mistake::new(Code::Conflict, at, "`limits_store.redis.tls` does nothing")
+                    .related(url.span(), "has no TLS")
+                    .hint("write `rediss://` in place of `redis://`"),
+            );
+            None
+        }
+        (_, false) => None,
+        (written, true) => Some(self::tls(compiler, written.as_ref(), url)?),
+    };
+    Some(StoreSettings {
+        address: address.ok()?,
+        prefix: prefix.as_str().into(),
+        username: username.as_ref().map(|name| name.as_str().into()),
+        password: password_file.as_ref().map(|file| Password::File(file.value.clone())),
+        tls,
+        call_limit: **call_limit,
+        lease_time: **lease_time,
+        heartbeat: leased::heartbeat(**lease_time),
+    })
+}
+
+fn tls(
+    compiler: &mut Compiler<'_>,
+    written: Option<&config::StoreTls>,
+    url: &At<String>,
+) -> Option<Arc<rustls::ClientConfig>> {
+    let (ca_file, certificate) = match written {
+        Some(config::StoreTls { ca_file, certificate }) => (ca_file.as_ref(), certificate.as_ref()),
+        None => (None, None),
+    };
+    let roots = match ca_file {
+        Some(file) => tls_files::authorities(compiler, file),
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                compiler.mistake(
+                    Mistake::new(
+                        Code::Unreadable,
+                        url.span(),
+                        "this system has no certificate authorities by which the store could be trusted",
+                    )
+                    .hint("name its own in `tls.ca_file`, or install the package `ca-certificates`"),
+                );
+            }
+            Some(Arc::new(roots))
+        }
+    };
+    let own = certificate.map(|files| tls_files::identity(compiler, files));
+    let own = match own {
+        Some(own) => Some(Arc::clone(own?.key())),
+        None => None,
+    };
+    let mut config = tls::terms(roots?, own, false, false)
+        .map_err(|error| {
+            let message = format!("`limits_store.redis.tls`: {error}");
+            compiler.mistake(Mistake::new(Code::BadValue, url.span(), message));
+        })
+        .ok()?;
+    config.alpn_protocols = Vec::new();
+    Some(Arc::new(config))
+}
