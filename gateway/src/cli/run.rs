@@ -241,6 +241,9 @@ impl Gateway {
         clock.abort();
         reacher.abort();
         notices.abort();
+        if let Some(store) = self.state.shared_store.get() {
+            store.leave().await;
+        }
         prober.abort();
         sources.abort();
         follower.abort();

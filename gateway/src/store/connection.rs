@@ -1,7 +1,7 @@
 //! Connects to the store, and checks that it can do what is needed before anything is counted there.
 //!
-//! The name is resolved anew for each connection, so a primary that took over under the same name is found. The
-//! password is read anew too. What is checked: that the scripts are known, that the store takes writes, and that it
+//! The name is resolved anew for each connection, or the sentinels are asked anew, so a primary that took over is found.
+//! The password is read anew too. What is checked: that the scripts are known, that the store takes writes, and that it
 //! answers within the call limit.
 
 use std::future::Future;
@@ -14,13 +14,14 @@ use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::command::MOST_EXACT;
 use super::presence;
 use super::scripts::{Common, Script, read_epoch};
-use super::settings::{Password, StoreSettings};
-use super::spread::SpreadKeys;
+use super::settings::{Password, ServerAddress, StoreSettings};
+use super::spread::{SpreadKeys, text};
 use super::state::Eviction;
 use super::trouble::{Failure, Trouble};
 use crate::clock;
@@ -39,28 +40,87 @@ pub(super) struct Connected {
     pub(super) eviction: Option<Eviction>,
 }
 
+/// Longest time to ask one sentinel.
+const SENTINEL_LIMIT: Duration = Duration::from_millis(200);
+
 /// Opens a connection and logs in. The driver has to run for anything to be answered.
 pub(super) async fn open(settings: &StoreSettings) -> Result<(MultiplexedConnection, Driver), Failure> {
     let login = login(settings).await?;
-    let stream = dial(settings)
-        .await
-        .map_err(|error| Failure::new(Trouble::Unreached, error))?;
+    let server = match &settings.address.primary {
+        Some(primary) => find_primary(settings, primary).await?,
+        None => settings
+            .address
+            .servers
+            .first()
+            .cloned()
+            .ok_or_else(|| unreached("no server"))?,
+    };
+    open_one(settings, &server, &login).await
+}
+
+async fn open_one(
+    settings: &StoreSettings,
+    server: &ServerAddress,
+    login: &RedisConnectionInfo,
+) -> Result<(MultiplexedConnection, Driver), Failure> {
+    let stream = dial(server).await.map_err(unreached)?;
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     if settings.address.is_tls {
-        let tls = settings
-            .tls
-            .clone()
-            .ok_or_else(|| Failure::new(Trouble::Unreached, "no TLS settings"))?;
-        let name = ServerName::try_from(settings.address.host.to_string())
-            .map_err(|error| Failure::new(Trouble::Unreached, error))?;
-        let stream = TlsConnector::from(tls)
-            .connect(name, stream)
-            .await
-            .map_err(|error| Failure::new(Trouble::Unreached, format_args!("TLS: {error}")))?;
-        log_in(&login, stream, config).await
+        let tls = settings.tls.clone().ok_or_else(|| unreached("no TLS settings"))?;
+        let name = ServerName::try_from(server.host.to_string()).map_err(unreached)?;
+        let stream = TlsConnector::from(tls).connect(name, stream).await;
+        let stream = stream.map_err(|error| unreached(format_args!("TLS: {error}")))?;
+        log_in(login, stream, config).await
     } else {
-        log_in(&login, stream, config).await
+        log_in(login, stream, config).await
     }
+}
+
+fn unreached(detail: impl std::fmt::Display) -> Failure {
+    Failure::new(Trouble::Unreached, detail)
+}
+
+/// Asks the sentinels, one after the other, which server is the primary now.
+async fn find_primary(settings: &StoreSettings, primary: &str) -> Result<ServerAddress, Failure> {
+    let mut last = unreached("no sentinel");
+    for sentinel in &settings.address.servers {
+        match timeout(SENTINEL_LIMIT, ask_sentinel(settings, sentinel, primary)).await {
+            Ok(Ok(server)) => return Ok(server),
+            Ok(Err(failure)) => last = failure,
+            Err(_) => last = unreached(format_args!("the sentinel {sentinel} does not answer")),
+        }
+    }
+    Err(last)
+}
+
+async fn ask_sentinel(
+    settings: &StoreSettings,
+    sentinel: &ServerAddress,
+    primary: &str,
+) -> Result<ServerAddress, Failure> {
+    // Sentinels have no databases.
+    let login = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let (mut connection, driver) = open_one(settings, sentinel, &login).await?;
+    let mut question = redis::cmd("SENTINEL");
+    question.arg("GET-MASTER-ADDR-BY-NAME").arg(primary);
+    let answer = tokio::select! {
+        answer = connection.req_packed_command(&question) => answer?,
+        () = driver => return Err(unreached(format_args!("the sentinel {sentinel} has closed the connection"))),
+    };
+    let server = match &answer {
+        Value::Array(parts) => match &**parts {
+            [host, port] => text(host).zip(text(port).and_then(|port| port.parse().ok())),
+            _ => None,
+        },
+        _ => None,
+    };
+    let unknown = || unreached(format_args!("the sentinel {sentinel} knows no primary of that name"));
+    server
+        .map(|(host, port)| ServerAddress {
+            host: host.into(),
+            port,
+        })
+        .ok_or_else(unknown)
 }
 
 async fn log_in(
@@ -97,10 +157,9 @@ async fn login(settings: &StoreSettings) -> Result<RedisConnectionInfo, Failure>
     Ok(login)
 }
 
-async fn dial(settings: &StoreSettings) -> io::Result<TcpStream> {
-    let address = &settings.address;
+async fn dial(server: &ServerAddress) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((&*address.host, address.port)).await?.take(MOST_ADDRESSES) {
+    for address in lookup_host((&*server.host, server.port)).await?.take(MOST_ADDRESSES) {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
@@ -147,7 +206,7 @@ pub(super) async fn check(
     let began = clock::now();
     let ping = redis::cmd("PING");
     let ping = connection.req_packed_command(&ping);
-    match tokio::time::timeout(call_limit, ping).await {
+    match timeout(call_limit, ping).await {
         Ok(Ok(_)) => Ok(Connected {
             connection,
             epoch,

@@ -30,7 +30,7 @@ mod trouble;
 
 pub use command::{Answer, Ask, CentralTerms, Command, StoreKey};
 pub use presence::Replica;
-pub use settings::{AddressError, Password, StoreAddress, StoreSettings};
+pub use settings::{AddressError, Password, ServerAddress, StoreAddress, StoreSettings};
 pub use spread::Notice;
 pub use state::{Eviction, Health, StoreState};
 pub use trouble::Trouble;

@@ -61,43 +61,61 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Address of a single store.
+/// Address of a store: of one server, or of sentinels that know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreAddress {
+    /// The server; with sentinels all of them, in the order in which they are asked.
+    pub servers: Vec<ServerAddress>,
+    /// Name of the primary that the sentinels watch.
+    pub primary: Option<Box<str>>,
+    pub database: u32,
+    pub is_tls: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
     /// Name or address without brackets.
     pub host: Box<str>,
     pub port: u16,
-    pub database: u32,
-    pub is_tls: bool,
 }
 
 /// Mistake in an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    /// It begins with neither `redis://` nor `rediss://`.
+    /// It begins with none of the four schemes.
     Scheme,
-    /// It has no host.
+    /// It has no host, or several without being one of sentinels.
     Host,
     /// It has a name or a password, which belong into settings of their own.
     Credentials,
     Port,
     /// The path is not the number of a database.
     Database,
+    /// It is one of sentinels and names no primary.
+    Primary,
     /// It has a query or a fragment.
     Query,
 }
 
 impl StoreAddress {
     const PORT: u16 = 6_379;
+    const SENTINEL_PORT: u16 = 26_379;
+    /// Most sentinels.
+    const MOST: usize = 9;
 
-    /// Reads `redis://host:port/database`, or the same with `rediss` for TLS. The port is 6379 and the database 0 if they
-    /// are left out.
+    /// Reads `redis://host:port/database`, or `redis-sentinel://host:port,host:port/primary/database`; the same with
+    /// `rediss` for TLS. The port is 6379 or 26379 and the database 0 if they are left out.
     pub fn read(text: &str) -> Result<StoreAddress, AddressError> {
-        let (is_tls, rest) = match (text.strip_prefix("redis://"), text.strip_prefix("rediss://")) {
-            (Some(rest), _) => (false, rest),
-            (None, Some(rest)) => (true, rest),
-            (None, None) => return Err(AddressError::Scheme),
-        };
+        let schemes = [
+            ("redis://", false, false),
+            ("rediss://", true, false),
+            ("redis-sentinel://", false, true),
+            ("rediss-sentinel://", true, true),
+        ];
+        let scheme = schemes
+            .into_iter()
+            .find_map(|(scheme, is_tls, by_sentinel)| Some((is_tls, by_sentinel, text.strip_prefix(scheme)?)));
+        let (is_tls, by_sentinel, rest) = scheme.ok_or(AddressError::Scheme)?;
         if rest.contains(['?', '#']) {
             return Err(AddressError::Query);
         }
@@ -105,30 +123,57 @@ impl StoreAddress {
         if authority.contains('@') {
             return Err(AddressError::Credentials);
         }
-        let (host, port) = match authority.strip_prefix('[') {
+        let port = if by_sentinel {
+            StoreAddress::SENTINEL_PORT
+        } else {
+            StoreAddress::PORT
+        };
+        let servers = authority.split(',').map(|server| ServerAddress::read(server, port));
+        let servers: Vec<_> = servers.collect::<Result<_, _>>()?;
+        if servers.len() > if by_sentinel { StoreAddress::MOST } else { 1 } {
+            return Err(AddressError::Host);
+        }
+        let (primary, database) = match (by_sentinel, path.split_once('/')) {
+            (false, _) => (None, path),
+            (true, Some((primary, database))) => (Some(primary), database),
+            (true, None) => (Some(path), ""),
+        };
+        if primary == Some("") {
+            return Err(AddressError::Primary);
+        }
+        let database = match database {
+            "" => 0,
+            digits => number(digits).ok_or(AddressError::Database)?,
+        };
+        Ok(StoreAddress {
+            servers,
+            primary: primary.map(Box::from),
+            database,
+            is_tls,
+        })
+    }
+}
+
+impl ServerAddress {
+    fn read(text: &str, default_port: u16) -> Result<ServerAddress, AddressError> {
+        let (host, port) = match text.strip_prefix('[') {
             Some(rest) => rest.split_once(']').ok_or(AddressError::Host)?,
-            None => match authority.find(':') {
-                Some(colon) => authority.split_at(colon),
-                None => (authority, ""),
+            None => match text.find(':') {
+                Some(colon) => text.split_at(colon),
+                None => (text, ""),
             },
         };
         if host.is_empty() || host.contains([' ', '[', ']']) {
             return Err(AddressError::Host);
         }
         let port = match port.strip_prefix(':') {
-            None if port.is_empty() => StoreAddress::PORT,
+            None if port.is_empty() => default_port,
             Some(digits) => number(digits).filter(|port| *port > 0).ok_or(AddressError::Port)?,
             None => return Err(AddressError::Port),
         };
-        let database = match path {
-            "" => 0,
-            digits => number(digits).ok_or(AddressError::Database)?,
-        };
-        Ok(StoreAddress {
+        Ok(ServerAddress {
             host: host.into(),
             port,
-            database,
-            is_tls,
         })
     }
 }
@@ -141,11 +186,26 @@ fn number<N: std::str::FromStr>(digits: &str) -> Option<N> {
 
 impl fmt::Display for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls { "rediss" } else { "redis" };
+        let kind = if self.primary.is_some() { "-sentinel" } else { "" };
+        let tls = if self.is_tls { "s" } else { "" };
+        write!(f, "redis{tls}{kind}://")?;
+        for (number, server) in self.servers.iter().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            write!(f, "{comma}{server}")?;
+        }
+        if let Some(primary) = &self.primary {
+            write!(f, "/{primary}")?;
+        }
+        write!(f, "/{}", self.database)
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}/{}", self.host, self.port, self.database)
+            write!(f, "[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "{scheme}://{}:{}/{}", self.host, self.port, self.database)
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }
@@ -153,11 +213,14 @@ impl fmt::Display for StoreAddress {
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            AddressError::Scheme => "an address of a store begins with `redis://` or `rediss://`",
-            AddressError::Host => "the address names no host",
+            AddressError::Scheme => {
+                "an address of a store begins with `redis://`, `rediss://`, `redis-sentinel://` or `rediss-sentinel://`"
+            }
+            AddressError::Host => "the address must name one host, or up to 9 sentinels",
             AddressError::Credentials => "name and password belong into `username` and `password_file`",
             AddressError::Port => "the port must be a number from 1 to 65535",
             AddressError::Database => "the path must be the number of a database",
+            AddressError::Primary => "after the sentinels the path must name the primary that they watch",
             AddressError::Query => "an address of a store has no query",
         })
     }
@@ -192,6 +255,16 @@ mod tests {
         check("redis://cache/x", Err(AddressError::Database));
         check("redis://cache/0/1", Err(AddressError::Database));
         check("redis://cache?db=1", Err(AddressError::Query));
+        check("redis://a,b", Err(AddressError::Host));
+        check(
+            "redis-sentinel://a,b:1,[::1]/main",
+            Ok("redis-sentinel://a:26379,b:1,[::1]:26379/main/0"),
+        );
+        check("rediss-sentinel://a/main/3", Ok("rediss-sentinel://a:26379/main/3"));
+        check("redis-sentinel://a", Err(AddressError::Primary));
+        check("redis-sentinel://a//1", Err(AddressError::Primary));
+        check("redis-sentinel://a/main/x", Err(AddressError::Database));
+        check("redis-sentinel://a,,b/main", Err(AddressError::Host));
     }
 
     #[test]

@@ -266,3 +266,62 @@ async fn a_network_that_resets_connections() {
     up(&store).await;
     take(&store, "x", 1).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_primary_that_the_sentinels_replace() {
+    let Some(mut primary) = RedisServer::start() else {
+        return;
+    };
+    let of_primary = |port| Options {
+        replica_of: Some(port),
+        ..Options::default()
+    };
+    let Some(replica) = RedisServer::start_with(of_primary(primary.port())) else {
+        return;
+    };
+    let watching = Options {
+        sentinel_of: Some(primary.port()),
+        ..Options::default()
+    };
+    let Some(sentinel) = RedisServer::start_with(watching) else {
+        return;
+    };
+    // The first one does not answer.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!(
+        "redis-sentinel://{},{}/main",
+        nobody.local_addr().unwrap(),
+        sentinel.address()
+    );
+    let store = connect(&url);
+    up(&store).await;
+    take(&store, "a", 5).await.unwrap();
+    let began = Instant::now();
+    let replicated = || {
+        replica
+            .try_command(&["KEYS", "*:a"])
+            .is_ok_and(|keys| keys.contains("acme"))
+    };
+    let watched = || {
+        sentinel
+            .command(&["SENTINEL", "REPLICAS", "main"])
+            .contains(&replica.port().to_string())
+    };
+    while !(replicated() && watched()) {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "the sentinel knows no replica"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    primary.kill();
+    down(&store, "a").await;
+    let mut watch = store.watch();
+    let is_up = watch.wait_for(|state| state.is_up());
+    timeout(Duration::from_secs(60), is_up)
+        .await
+        .expect("the sentinel replaces it")
+        .unwrap();
+    let left = take(&store, "a", 1).await.map(|reply| reply.left);
+    assert_eq!(left, Ok(14));
+}
