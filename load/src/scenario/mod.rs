@@ -23,6 +23,7 @@ mod mirror;
 mod outage;
 mod overload;
 mod reload;
+mod replicas;
 mod rolling;
 mod scale;
 mod sick_parts;
@@ -87,7 +88,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 26] = [
+pub const SCENARIOS: [Scenario; 27] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -183,6 +184,12 @@ pub const SCENARIOS: [Scenario; 26] = [
         about: "ten processes replace each other under full load",
         long: false,
         run: |b| Box::pin(hand_over::run(b)),
+    },
+    Scenario {
+        name: "replicas",
+        about: "three gateways that share their limits through one Redis (needs redis-server and redis-tools)",
+        long: true,
+        run: |b| Box::pin(replicas::run(b)),
     },
     Scenario {
         name: "rolling",

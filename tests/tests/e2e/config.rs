@@ -299,3 +299,12 @@ fn the_config_of_the_manifest_is_good() {
     let checked = cli(&["check", "-q", "gateway.yaml"], &setup);
     assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
 }
+
+#[test]
+fn the_config_of_the_compose_file_is_good() {
+    let keys = include_str!("../../../gateway/deploy/compose/keys.yaml");
+    let setup = Setup::new(include_str!("../../../gateway/deploy/compose/gateway.yaml")).file("keys.yaml", keys);
+    let checked = cli(&["check", "gateway.yaml"], &setup);
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    assert!(checked.stdout.contains("on lease"), "{}", checked.stdout);
+}

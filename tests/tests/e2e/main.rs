@@ -78,6 +78,7 @@ mod route_edge;
 mod routes;
 mod slow_readers;
 mod splits;
+mod store_trouble;
 mod streams;
 mod tiers;
 mod tls;
