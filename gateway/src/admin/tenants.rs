@@ -56,6 +56,8 @@ struct LimitView<'a> {
     name: &'a str,
     /// `null` for a limit of a tier.
     route: Option<&'a str>,
+    /// Path of the setting that the terms come from.
+    setting: Option<&'a str>,
     /// Place in the config; `null` for a built-in tier.
     at: Option<&'a Location>,
     kind: &'static str,
@@ -202,10 +204,12 @@ fn view<'a>(
     owner: OwnerKey,
     now: Now,
 ) -> LimitView<'a> {
+    let setting = plan.settings.get(setting);
     LimitView {
         name: &limit.name,
         route,
-        at: plan.settings.get(setting).and_then(|setting| setting.at.as_ref()),
+        setting: setting.map(|setting| &*setting.path),
+        at: setting.and_then(|setting| setting.at.as_ref()),
         kind: terms.kind().as_str(),
         most: terms.most(),
         per_second: terms.per_second(),

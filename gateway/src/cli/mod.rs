@@ -4,6 +4,7 @@ mod admin_client;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod explain;
 mod healthcheck;
 mod init;
@@ -53,6 +54,8 @@ enum Command {
     Check(check::Options),
     /// Say what a config decides on a request and why, or what a running gateway would do with it now.
     Explain(explain::Options),
+    /// Look for troubles in what a running gateway has counted, and say which line to change.
+    Doctor(doctor::Options),
     /// Show what a running gateway does now, its backends in trouble first.
     Status(status::Options),
     /// Make a running gateway read its config again, and report every mistake in it.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
         Command::Explain(options) => explain::explain_request(&options),
+        Command::Doctor(options) => doctor::doctor(&options),
         Command::Status(options) => status::status(&options),
         Command::Reload(options) => reload::reload(&options),
         Command::Healthcheck(options) => healthcheck::healthcheck(&options),

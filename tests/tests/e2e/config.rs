@@ -272,6 +272,7 @@ fn the_manual_and_the_completions_name_every_command() {
             "check",
             "init",
             "explain",
+            "doctor",
             "status",
             "reload",
             "healthcheck",

@@ -29,6 +29,7 @@ mod decided;
 mod discovery;
 mod discovery_kubernetes;
 mod discovery_srv;
+mod doctor;
 mod drain;
 mod ejection;
 mod entity_tags;
