@@ -159,7 +159,7 @@ async fn a_tenant_that_is_refused() {
     for _ in 0..25 {
         gateway.get("/keyed").key("key-poor").send().await;
     }
-    let advice = finds(&gateway, "too_many_requests", "tenants.poor.rate").await;
+    let advice = finds(&gateway, "too_many_requests", "tenants.poor").await;
     assert!(advice.contains("`rate: 5/h`, `burst: 25`"), "{advice}");
 }
 
