@@ -79,6 +79,7 @@ mod route_edge;
 mod routes;
 mod slow_readers;
 mod splits;
+mod spread;
 mod store_trouble;
 mod streams;
 mod tiers;
