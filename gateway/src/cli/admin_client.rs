@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::auth::jwt::key_fetch;
-use crate::files;
+use crate::{files, json};
 
 /// Longest time for a whole answer. A reload takes 30 s at most.
 const LONGEST: Duration = Duration::from_secs(35);
@@ -39,7 +39,7 @@ pub(super) struct Answer {
 impl Answer {
     /// Returns the body as JSON, or null.
     pub(super) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+        json::typed(&self.body, LARGEST).unwrap_or_default()
     }
 
     /// Returns the sentence that says what is wrong: that of the problem document, or the status.
