@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(news.revoked, List::from([(revoked.clone(), terms)]));
         assert_eq!(applied.news(vec![first.clone()], true), News::default());
         let news = applied.news(vec![notice(&first.name, "", 6)], false);
-        assert_eq!(news.restored, [revoked.clone()]);
+        assert_eq!(news.restored, std::slice::from_ref(&revoked));
         let news = applied.news(vec![notice(&first.name, r#"{"until":null,"reason":null}"#, 7)], false);
         assert_eq!(news.revoked, List::from([(revoked, Terms::default())]));
     }
