@@ -1,6 +1,7 @@
 //! Samples metrics that mirror a state, from the plan in force, at each scrape.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use policies::breaker::State;
 use policies::health;
@@ -80,6 +81,16 @@ fn sample(admin: &Admin, page: &mut Page) {
     page.put(Family::RevocationsUnwritten, &[], file.map_or(0, |_| unwritten));
     if let Some(store) = gateway.state.shared_store.get() {
         store.sample(page);
+        let leasing = &gateway.state.accounts.leasing;
+        page.put(Family::StoreTokensOnLease, &[], leasing.held());
+        for (family, count) in [
+            (Family::StoreRenewals, &leasing.stats.commands),
+            (Family::StoreWaited, &leasing.stats.waited),
+            (Family::StoreRefusedAlone, &leasing.stats.refused_alone),
+            (Family::StoreDecidedAlone, &leasing.stats.decided_alone),
+        ] {
+            page.put(family, &[], count.load(Relaxed));
+        }
     }
     let clock = clock::WallClock::of_process();
     page.put(Family::LogLinesLeftOut, &[], LogSampler::of_process().left_out());

@@ -83,7 +83,7 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
             "version": env!("CARGO_PKG_VERSION"),
             "generation": plan.generation,
             "started": started,
-            "on_lease": store.on_lease(),
+            "on_lease": state.accounts.leasing.held(),
         });
         store.set_presence(&told.to_string());
         let is_new_plan = std::mem::replace(&mut generation, plan.generation) != plan.generation;

@@ -56,10 +56,10 @@ impl SharedStore {
         thread::Builder::new().name("store".into()).spawn(run)?;
         let mut first = store.watch();
         let up = tokio::time::timeout(FIRST_CONTACT, first.wait_for(|state| state.is_up())).await;
-        if !matches!(up, Ok(Ok(_))) {
-            if let Health::Down { trouble, .. } = store.state().health {
-                tracing::warn!(%address, %trouble, "the store of limits cannot be reached: served without it until then");
-            }
+        if !matches!(up, Ok(Ok(_)))
+            && let Health::Down { trouble, .. } = store.state().health
+        {
+            tracing::warn!(%address, %trouble, "the store of limits cannot be reached: served without it until then");
         }
         Ok(Self { store, renewer: handle })
     }

@@ -140,6 +140,16 @@ families! {
         "Calls of the shared store, each of one command or more, by what came of them";
     StoreDuration: Histogram "gateway_store_call_duration_seconds" []
         "Time of a call of the shared store";
+    StoreTokensOnLease: Gauge "gateway_store_tokens_on_lease" []
+        "Tokens that this process had on lease after the last renewal of each limit";
+    StoreRenewals: Counter "gateway_store_renewals_total" []
+        "Commands by which leases were renewed; one call carries many";
+    StoreWaited: Counter "gateway_store_waiting_requests_total" []
+        "Requests that waited for the shared store";
+    StoreRefusedAlone: Counter "gateway_store_refused_alone_total" []
+        "Requests refused without asking the shared store, because it had told when the next token comes";
+    StoreDecidedAlone: Counter "gateway_store_decided_alone_total" []
+        "Requests decided without the shared store, because it could not be reached or did not answer in time";
     Callers: Counter "gateway_callers_total" ["kind": CallerKind, "outcome": CallerOutcome]
         "Requests by kind of credential and what came of checking it";
     Verifications: Counter "gateway_verifications_total" ["outcome": Verification]

@@ -10,7 +10,6 @@
 //! Knows nothing of tenants, plans or leases that a replica holds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use redis::{Pipeline, Value};
 use tokio::runtime::Handle;
@@ -45,8 +44,6 @@ pub struct Store {
     keeper: Arc<Keeper>,
     /// Random name of this process, for its requests.
     replica: u64,
-    /// Tokens that this process holds.
-    on_lease: AtomicU64,
     _task: AbortOnDrop,
 }
 
@@ -63,7 +60,6 @@ impl Store {
         Arc::new(Store {
             keeper,
             replica,
-            on_lease: AtomicU64::new(0),
             _task: AbortOnDrop(task),
         })
     }
@@ -161,15 +157,6 @@ impl Store {
     /// Sets what this replica tells of itself, at most 1 KiB.
     pub fn set_presence(&self, text: &str) {
         self.keeper.set_presence(text);
-    }
-
-    /// Notes how many tokens this process holds on lease, for the list of replicas.
-    pub fn note_on_lease(&self, tokens: u64) {
-        self.on_lease.store(tokens, Relaxed);
-    }
-
-    pub fn on_lease(&self) -> u64 {
-        self.on_lease.load(Relaxed)
     }
 
     /// Lists the replicas that use the store.

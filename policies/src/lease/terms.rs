@@ -101,10 +101,10 @@ impl LeaseTerms {
     }
 }
 
-/// Returns the most tokens of a lease that are left when it is renewed: a fifth, so that a lease's worth of requests
-/// costs at most 1.25 renewals.
+/// Returns the most tokens of a lease that are left when it is renewed: an eighth, so that a lease's worth of requests
+/// costs at most 1.15 renewals.
 pub(super) const fn reserve(lease: u64) -> u64 {
-    lease / 5
+    lease / 8
 }
 
 impl fmt::Display for LeaseTermsError {
@@ -148,9 +148,9 @@ mod tests {
         check(10, 1, 2, 2, 10.0, 5.0);
         check(10, 3, 0, 0, 0.0, 10.0);
         check(50, 3, 3, 9, 9.0, 16.67);
-        check(200, 3, 13, 39, 9.75, 18.18);
-        check(1_000, 3, 66, 198, 9.9, 18.87);
-        check(1_000, 1, 200, 200, 10.0, 6.25);
+        check(200, 3, 13, 39, 9.75, 16.67);
+        check(1_000, 3, 66, 198, 9.9, 17.24);
+        check(1_000, 1, 200, 200, 10.0, 5.71);
         check(1_000, 300, 0, 0, 0.0, 1_000.0);
     }
 

@@ -330,7 +330,7 @@ fn is_written_and_read(asked: Option<Asked>, events: &[Event]) {
         let framing = |whole: &mut Whole| {
             whole
                 .1
-                .retain(|(name, _)| !is_framing(name) && !(is_new && name == "host"));
+                .retain(|(name, _)| !(is_framing(name) || is_new && name == "host"));
         };
         let (mut before, mut after) = (whole(message).0, whole(&again).0);
         before.iter_mut().for_each(framing);

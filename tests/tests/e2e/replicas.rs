@@ -25,7 +25,7 @@ const CALLERS: usize = 2;
 /// Config with this tier as the default one, and a route that answers by itself.
 fn config(redis: &RedisServer, tier: &str) -> Config {
     Config::with(TOP)
-        .top(&format!(
+        .top(format!(
             "limits_store: {{ redis: {{ url: \"{}\" }}, call_limit: 100ms }}\ntiers: {{ plan: {tier} }}\ndefault_tier: plan",
             redis.url()
         ))
@@ -266,7 +266,8 @@ async fn whatever_happens_to_the_store_requests_are_answered_and_limits_hold() {
     let setup = setup(config(&redis, "{ rate: 30/s, burst: 60 }"), 1);
     let bound = printed_bound(&setup, "tiers.plan") as f64;
     let replicas = three(&setup).await;
-    let troubles: [(&str, fn(&mut RedisServer), fn(&mut RedisServer)); 5] = [
+    type Change = fn(&mut RedisServer);
+    let troubles: [(&str, Change, Change); 5] = [
         ("killed", RedisServer::kill, RedisServer::restart),
         ("paused", |redis| redis.pause(), |redis| redis.resume()),
         (

@@ -23,7 +23,7 @@ callers: { api_keys: { file: keys.yaml } }
 async fn setup(redis: &RedisServer) -> (Fleet, Setup) {
     let (fleet, api) = one_backend("api").await;
     let config = Config::with(TOP)
-        .top(&format!(
+        .top(format!(
             "limits_store: {{ redis: {{ url: \"{}\" }}, call_limit: 100ms }}",
             redis.url()
         ))

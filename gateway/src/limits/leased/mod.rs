@@ -82,6 +82,8 @@ pub struct Leasing {
     replicas: AtomicU32,
     told_at: AtomicU64,
     pub stats: LeaseStats,
+    /// Tokens on lease after the last renewal of each account.
+    held: AtomicU64,
 }
 
 /// Numbers since the start, for metrics.
@@ -135,6 +137,16 @@ impl Leasing {
         };
         self.started.set(started).expect("leasing is started once");
         Renewals(renewals)
+    }
+
+    /// Returns the tokens that were on lease after the last renewal of each account.
+    pub fn held(&self) -> u64 {
+        self.held.load(Relaxed)
+    }
+
+    /// Notes that an account holds so many tokens in place of as many as before.
+    fn note_held(&self, before: u64, now: u64) {
+        self.held.fetch_add(now.wrapping_sub(before), Relaxed);
     }
 
     /// Sets whether the store can be reached.

@@ -55,8 +55,10 @@ impl RenewerHandle {
     }
 }
 
+type Accounts = Vec<Arc<dyn Renewed>>;
+
 /// Accounts whose command is under way, with their answers.
-type Done = (Vec<Arc<dyn Renewed>>, Vec<Result<Answer, Trouble>>);
+type Done = (Accounts, Vec<Result<Answer, Trouble>>);
 
 /// Renews the accounts of one process.
 pub struct Renewer<S> {
@@ -161,7 +163,7 @@ impl<S: Central> Renewer<S> {
     }
 
     /// Returns the commands of the next round trip, with their accounts; `None` if none may begin now.
-    fn batch(&mut self, under_way: usize) -> Option<(Vec<Arc<dyn Renewed>>, Vec<Command>)> {
+    fn batch(&mut self, under_way: usize) -> Option<(Accounts, Vec<Command>)> {
         let now = clock::now();
         if now < self.next || under_way >= MOST_AT_ONCE {
             return None;

@@ -77,6 +77,11 @@ impl<C: Leasable> LeasedCount<C> {
         is_queued
     }
 
+    fn note_held(&self, shared: &mut Shared<C::Terms>) {
+        let held = self.tokens.held().tokens;
+        self.leasing.note_held(std::mem::replace(&mut shared.held, held), held);
+    }
+
     fn known(&self) -> Option<Known> {
         let at = self.left_at.load(Relaxed);
         (at > 0).then(|| Known {
@@ -153,6 +158,12 @@ impl<C: Leasable> LeasedCount<C> {
         let wall = u64::try_from(now.wall.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.left_at_wall.store(wall, Relaxed);
         self.left_at.store(now.moment.nanos().max(1), Relaxed);
+    }
+}
+
+impl<C: Leasable> Drop for LeasedCount<C> {
+    fn drop(&mut self) {
+        self.leasing.note_held(self.shared().held, 0);
     }
 }
 
@@ -392,7 +403,7 @@ impl<C: Leasable> Renewed for LeasedCount<C> {
         let Some(request) = request else {
             // Nothing is wanted, so the next caller that finds too little may ask again.
             self.tokens.ask_again();
-            shared.held = self.tokens.held().tokens;
+            self.note_held(&mut shared);
             return None;
         };
         shared.is_called = true;
@@ -434,7 +445,7 @@ impl<C: Leasable> Renewed for LeasedCount<C> {
                 line.tell(|_| Some(Verdict::Trouble), |_| ());
             }
         }
-        shared.held = self.tokens.held().tokens;
+        self.note_held(&mut shared);
         shared.is_called = false;
         shared.is_looked_at = false;
     }

@@ -1,7 +1,7 @@
 //! Explains the decision on one request: which route takes it and why, who the caller is, what the limits have left, how
 //! long it may take, what guards its backend, and what would happen now.
 //!
-//! The decision is the one that [`decide`] makes for every request. What comes after it is asked of the same limits and
+//! The decision is the one that `decide` makes for every request. What comes after it is asked of the same limits and
 //! guards that a request meets, in the same order. Charges nothing and calls nothing: no key is fetched and no password
 //! compared, so a request that waits for such a check is not decided here.
 
