@@ -43,7 +43,7 @@ struct ReplicaView {
     silent_for_ms: u64,
 }
 
-/// What a replica tells of itself.
+/// Presence of a replica, as it announces itself in the store.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Told {

@@ -26,14 +26,14 @@ pub struct Planned {
     pub deadline_by: Option<SettingId>,
 }
 
-/// What would happen to a call now.
+/// Outcome that a call would have now.
 #[derive(Debug, Clone)]
 pub enum Foreseen {
-    /// It would be sent. True if it would be a probe of the breaker.
     Sent {
+        /// Whether it would be a probe of the breaker.
         is_probe: bool,
     },
-    /// It would wait for a slot. What happens then is not known.
+    /// Wait for a slot, with an outcome that is not known.
     Waits,
     Refused(Rejection),
 }

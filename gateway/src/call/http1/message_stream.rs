@@ -34,7 +34,7 @@ pub(crate) struct MessageStream {
     step: Step,
     body: Outbound,
     encoder: BodyEncoder,
-    /// What is to be written: first these bytes, then a piece of content, then the end of its chunk.
+    /// Bytes to be written before `content`, which `after` ends as a chunk.
     out: BytesMut,
     content: Bytes,
     after: &'static [u8],

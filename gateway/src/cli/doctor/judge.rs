@@ -22,7 +22,7 @@ pub(super) struct Finding {
     /// Backend, tenant or limit that has it.
     pub(super) subject: String,
     pub(super) evidence: String,
-    /// What to write.
+    /// Change that helps, in the words of the config.
     pub(super) advice: String,
     /// Path of the setting to change.
     pub(super) setting: String,
@@ -55,17 +55,22 @@ fn finding(symptom: &'static str, title: &'static str, subject: impl Into<String
     }
 }
 
-/// Names the setting of a backend, at its own line or at that of the backend.
-fn at_backend(finding: Finding, backend: &Value, key: &str, pointer: &str) -> Finding {
+/// Returns the trouble of a backend, with the setting at its own line or at that of the backend.
+fn of_backend(
+    backend: &Value,
+    (symptom, title): (&'static str, &'static str),
+    (key, pointer): (&str, &str),
+    evidence: String,
+    advice: impl Into<String>,
+) -> Finding {
+    let name = text(backend, "/name");
     Finding {
-        setting: format!("backends.{}.{key}", text(backend, "/name")),
+        evidence,
+        advice: advice.into(),
+        setting: format!("backends.{name}.{key}"),
         at: place(backend, pointer).or_else(|| place(backend, "/at")),
-        ..finding
+        ..finding(symptom, title, format!("backend {name}"))
     }
-}
-
-fn of(backend: &Value) -> String {
-    format!("backend {}", text(backend, "/name"))
 }
 
 fn percent(part: f64, whole: f64) -> String {
@@ -118,16 +123,12 @@ fn flapping(snapshot: &Snapshot, backend: &Value) -> Option<Finding> {
         "opened {opened} times; {} of {all} attempts failed",
         percent(failed, all)
     );
-    let found = finding("breaker_flaps", "The breaker opens again and again", of(backend));
-    Some(at_backend(
-        Finding {
-            evidence,
-            advice,
-            ..found
-        },
+    Some(of_backend(
         backend,
-        "breaker",
-        "/breaker_at",
+        ("breaker_flaps", "The breaker opens again and again"),
+        ("breaker", "/breaker_at"),
+        evidence,
+        advice,
     ))
 }
 
@@ -148,20 +149,12 @@ fn never_recovers(_: &Snapshot, backend: &Value) -> Option<Finding> {
         "{reopenings} probes in a row have failed, with {} between them",
         written(open_for)
     );
-    let found = finding(
-        "breaker_never_recovers",
-        "The breaker does not close any more",
-        of(backend),
-    );
-    Some(at_backend(
-        Finding {
-            evidence,
-            advice,
-            ..found
-        },
+    Some(of_backend(
         backend,
-        "breaker",
-        "/breaker_at",
+        ("breaker_never_recovers", "The breaker does not close any more"),
+        ("breaker", "/breaker_at"),
+        evidence,
+        advice,
     ))
 }
 
@@ -194,21 +187,17 @@ fn slow(_: &Snapshot, backend: &Value) -> Option<Finding> {
         written(p50),
         written(p99)
     );
-    let found = finding("deadlines", "Time limits are exceeded", of(backend));
     let key = if 3.0 * p50 < limit {
         "attempt_limit"
     } else {
         "time_limit"
     };
-    Some(at_backend(
-        Finding {
-            evidence,
-            advice,
-            ..found
-        },
+    Some(of_backend(
         backend,
-        key,
-        "/at",
+        ("deadlines", "Time limits are exceeded"),
+        (key, "/at"),
+        evidence,
+        advice,
     ))
 }
 
@@ -240,16 +229,12 @@ fn crowded(_: &Snapshot, backend: &Value) -> Option<Finding> {
         "{refused} of {all} calls found no slot of {limit} ({})",
         percent(refused, all)
     );
-    let found = finding("bulkhead_rejections", "Calls find no slot", of(backend));
-    Some(at_backend(
-        Finding {
-            evidence,
-            advice,
-            ..found
-        },
+    Some(of_backend(
         backend,
-        "bulkhead",
-        "/bulkhead/at",
+        ("bulkhead_rejections", "Calls find no slot"),
+        ("bulkhead", "/bulkhead/at"),
+        evidence,
+        advice,
     ))
 }
 
@@ -288,16 +273,12 @@ fn retries(_: &Snapshot, backend: &Value) -> Option<Finding> {
         "{attempts} attempts for {calls} calls: {} more",
         percent(retried, calls)
     );
-    let found = finding("retries_multiply", "Retries multiply the load", of(backend));
-    Some(at_backend(
-        Finding {
-            evidence,
-            advice,
-            ..found
-        },
+    Some(of_backend(
         backend,
-        "retry",
-        "/at",
+        ("retries_multiply", "Retries multiply the load"),
+        ("retry", "/at"),
+        evidence,
+        advice,
     ))
 }
 
@@ -316,17 +297,12 @@ fn storm(_: &Snapshot, backend: &Value) -> Option<Finding> {
         "{stopped} retries were not made because the budget was empty ({} of the calls)",
         percent(stopped, calls)
     );
-    let found = finding("retry_storm", "More fails than may be repeated", of(backend));
-    let advice = advice.to_owned();
-    Some(at_backend(
-        Finding {
-            evidence,
-            advice,
-            ..found
-        },
+    Some(of_backend(
         backend,
-        "retry",
-        "/at",
+        ("retry_storm", "More fails than may be repeated"),
+        ("retry", "/at"),
+        evidence,
+        advice,
     ))
 }
 
@@ -353,16 +329,12 @@ fn shared(snapshot: &Snapshot, backend: &Value) -> Option<Finding> {
         "give each its own servers, or share out what one can take: `limit: {}` here and there",
         (limit.min(of_other) / 2.0).ceil()
     );
-    let found = finding("shared_pool", "Two backends contend for one server", of(backend));
-    Some(at_backend(
-        Finding {
-            evidence,
-            advice,
-            ..found
-        },
+    Some(of_backend(
         backend,
-        "endpoints",
-        "/at",
+        ("shared_pool", "Two backends contend for one server"),
+        ("endpoints", "/at"),
+        evidence,
+        advice,
     ))
 }
 

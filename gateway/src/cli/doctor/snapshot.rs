@@ -1,4 +1,4 @@
-//! What a running gateway tells of itself: the lists of its admin API, and its metrics.
+//! State of a running gateway: the lists of its admin API, and its metrics.
 
 use serde_json::Value;
 

@@ -24,7 +24,7 @@ pub struct LimitsStore {
     pub lease_time: At<Duration>,
     /// Longest time that a request waits for the store. After it, `when_down` decides.
     pub call_limit: At<Duration>,
-    /// What happens while the store cannot be reached, to requests that the tokens on lease do not cover.
+    /// Treatment of requests that the tokens on lease do not cover, while the store cannot be reached.
     pub when_down: At<WhenDown>,
 }
 
@@ -39,7 +39,7 @@ pub struct Redis {
     pub username: Option<At<String>>,
     /// File with the password; read again for each connection.
     pub password_file: Option<At<PathBuf>>,
-    /// For an URL that begins with `rediss`.
+    /// Certificates for a URL that begins with `rediss`.
     pub tls: Option<StoreTls>,
 }
 
@@ -53,7 +53,7 @@ pub struct StoreTls {
 }
 
 words! {
-    /// What happens while the store cannot be reached.
+    /// Treatment of requests while the store cannot be reached.
     pub enum WhenDown {
         /// Each process admits its part: the limit divided by the number of processes.
         Bounded = "bounded",

@@ -15,8 +15,9 @@ mod tokens;
 mod waiting;
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use policies::{LeaseTerms, Moment};
@@ -29,7 +30,7 @@ pub use self::waiting::{Ticket, Verdict};
 use crate::clock::Now;
 use crate::store::{Answer, Command, StoreKey, Trouble};
 
-/// What happens to requests that the tokens on lease do not cover while the store cannot be reached.
+/// Treatment of requests that the tokens on lease do not cover, while the store cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenDown {
     /// The limit is divided by the number of replicas.
@@ -84,6 +85,29 @@ pub struct Leasing {
     pub stats: LeaseStats,
     /// Tokens on lease after the last renewal of each account.
     held: AtomicU64,
+}
+
+/// Mark of an account that is in the queue of the renewer, so that it is there once.
+#[derive(Debug, Default)]
+struct QueueMark(AtomicBool);
+
+impl QueueMark {
+    /// Queues the account for the renewer, unless it is queued already. Returns whether it is.
+    fn queue<A: Renewed + 'static>(&self, account: &Weak<A>, leasing: &Leasing) -> bool {
+        if self.0.swap(true, AcqRel) {
+            return true;
+        }
+        let is_queued = account.upgrade().is_some_and(|account| leasing.queue(account));
+        if !is_queued {
+            self.clear();
+        }
+        is_queued
+    }
+
+    /// Clears the mark, before the account is looked at.
+    fn clear(&self) {
+        self.0.store(false, Relaxed);
+    }
 }
 
 /// Numbers since the start, for metrics.

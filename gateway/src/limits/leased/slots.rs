@@ -4,16 +4,15 @@
 //! requests in flight or slots.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use Ordering::{AcqRel, Relaxed};
 use policies::lease::{HeldSlots, SlotLease};
 use policies::{InFlight, Moment};
 
 use super::waiting::{Line, Ticket, Verdict};
-use super::{COME_BACK, LeasedTerms, Leasing, Renewed, WhenDown, store_key};
+use super::{COME_BACK, LeasedTerms, Leasing, QueueMark, Renewed, WhenDown, store_key};
 use crate::clock::Now;
 use crate::limits::kinds::{LimitCounter, NewAccount, NotTaken, SavedCount, Taken};
 use crate::rejection::{Rejection, Violation};
@@ -27,7 +26,7 @@ pub struct LeasedSlots {
     peak: AtomicU32,
     /// Moment until which no more slots are asked for, because the store had none.
     refused_until: AtomicU64,
-    is_queued: AtomicBool,
+    mark: QueueMark,
     shared: Mutex<Shared>,
     key: StoreKey,
     leasing: Arc<Leasing>,
@@ -57,14 +56,7 @@ impl LeasedSlots {
     }
 
     fn queue(&self) -> bool {
-        if self.is_queued.swap(true, AcqRel) {
-            return true;
-        }
-        let is_queued = self.me.upgrade().is_some_and(|me| self.leasing.queue(me));
-        if !is_queued {
-            self.is_queued.store(false, Relaxed);
-        }
-        is_queued
+        self.mark.queue(&self.me, &self.leasing)
     }
 
     /// Returns the counter of the requests that are in flight here.
@@ -126,7 +118,7 @@ impl LimitCounter for LeasedSlots {
             slots: HeldSlots::new(),
             peak: AtomicU32::new(0),
             refused_until: AtomicU64::new(0),
-            is_queued: AtomicBool::new(false),
+            mark: QueueMark::default(),
             shared: Mutex::new(Shared {
                 lease: None,
                 terms: None,
@@ -247,7 +239,7 @@ impl LimitCounter for LeasedSlots {
 
 impl Renewed for LeasedSlots {
     fn command(&self, now: Moment, drain: bool) -> Option<Command> {
-        self.is_queued.store(false, Relaxed);
+        self.mark.clear();
         let mut shared = self.shared();
         if shared.is_called {
             shared.again = true;
@@ -332,7 +324,7 @@ impl Renewed for LeasedSlots {
     }
 
     fn give_up(&self) {
-        self.is_queued.store(false, Relaxed);
+        self.mark.clear();
         self.shared().line.tell(|_| Some(Verdict::Trouble), |_| ());
     }
 

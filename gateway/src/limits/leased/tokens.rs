@@ -6,17 +6,16 @@
 //! A request reads atomics only. The lock is taken by a request that has to wait, and by the renewer.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use Ordering::{AcqRel, Relaxed};
 use policies::lease::{Owed, Short};
 use policies::{Lease, LeaseTerms, LeasedTokens, Moment, WallTime};
 
 use super::part::{Known, Leasable};
 use super::waiting::{Line, Ticket, Verdict};
-use super::{COME_BACK, LeasedTerms, Leasing, Renewed, WhenDown, store_key};
+use super::{COME_BACK, LeasedTerms, Leasing, QueueMark, Renewed, WhenDown, store_key};
 use crate::clock::Now;
 use crate::limits::kinds::{LimitCounter, NewAccount, NotTaken, SavedCount, Taken, time};
 use crate::rejection::{Rejection, Violation};
@@ -37,7 +36,7 @@ pub struct LeasedCount<C: Leasable> {
     replicas: AtomicU32,
     /// What is admitted while the store cannot be reached.
     alone: C,
-    is_queued: AtomicBool,
+    mark: QueueMark,
     shared: Mutex<Shared<C::Terms>>,
     key: StoreKey,
     leasing: Arc<Leasing>,
@@ -65,16 +64,8 @@ impl<C: Leasable> LeasedCount<C> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues the account for the renewer, unless it is queued already. Returns whether it is.
     fn queue(&self) -> bool {
-        if self.is_queued.swap(true, AcqRel) {
-            return true;
-        }
-        let is_queued = self.me.upgrade().is_some_and(|me| self.leasing.queue(me));
-        if !is_queued {
-            self.is_queued.store(false, Relaxed);
-        }
-        is_queued
+        self.mark.queue(&self.me, &self.leasing)
     }
 
     fn note_held(&self, shared: &mut Shared<C::Terms>) {
@@ -189,7 +180,7 @@ impl<C: Leasable> LimitCounter for LeasedCount<C> {
             left_at_wall: AtomicU64::new(0),
             replicas: AtomicU32::new(0),
             alone,
-            is_queued: AtomicBool::new(false),
+            mark: QueueMark::default(),
             shared: Mutex::new(Shared {
                 lease: None,
                 terms: None,
@@ -379,7 +370,7 @@ impl<C: Leasable> LimitCounter for LeasedCount<C> {
 
 impl<C: Leasable> Renewed for LeasedCount<C> {
     fn command(&self, now: Moment, drain: bool) -> Option<Command> {
-        self.is_queued.store(false, Relaxed);
+        self.mark.clear();
         let mut shared = self.shared();
         if shared.is_called {
             shared.again = true;
@@ -451,7 +442,7 @@ impl<C: Leasable> Renewed for LeasedCount<C> {
     }
 
     fn give_up(&self) {
-        self.is_queued.store(false, Relaxed);
+        self.mark.clear();
         self.tokens.ask_again();
         self.shared().line.tell(|_| Some(Verdict::Trouble), |_| ());
     }

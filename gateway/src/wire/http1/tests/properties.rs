@@ -212,7 +212,7 @@ impl Message {
     }
 
     /// Checks that these are the events of the message.
-    fn is_told_by(&self, events: &[Event]) {
+    fn assert_told_by(&self, events: &[Event]) {
         let mut events = events.iter();
         let Some(Event::Head(head)) = events.next() else {
             panic!("no head")
@@ -289,7 +289,7 @@ proptest! {
         };
         let (events, stop) = read(reader(), &cut(&bytes, &at), true);
         prop_assert_eq!(stop, Stop::Closed);
-        message.is_told_by(&events);
+        message.assert_told_by(&events);
         // Without its last byte it is not complete.
         if message.length != Some(BodyLength::UntilClose) {
             let (events, _) = read(reader(), &[&bytes[..bytes.len() - 1]], true);
@@ -306,6 +306,6 @@ proptest! {
         prop_assert_eq!(stop, Stop::Closed);
         let told: Vec<_> = events.split_inclusive(|event| *event == Event::End).collect();
         prop_assert_eq!(told.len(), requests.len());
-        told.iter().zip(&requests).for_each(|(events, message)| message.is_told_by(events));
+        told.iter().zip(&requests).for_each(|(events, message)| message.assert_told_by(events));
     }
 }
