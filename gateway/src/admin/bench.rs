@@ -99,6 +99,7 @@ impl Bench {
         let state = Arc::new(State::new(Observer::start(&Target::Off).unwrap()));
         let (compiled, _) = reload::read(&path, &state, 1).unwrap();
         reload::take_effect(&compiled.plan, &state);
+        state.observer.registry.config_loaded(1);
         let live = Arc::new(LivePlan::new(Arc::new(compiled.plan)));
         let lifecycle = Arc::new(Lifecycle::default());
         let bound = bind(

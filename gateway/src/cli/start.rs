@@ -75,6 +75,7 @@ pub(crate) fn start(path: &Path, take_over: Option<&Path>) -> Result<Gateway, u8
     let log = Opened::open(&reload::access_log(&loaded)).map_err(|error| failed("the access log", &error))?;
     state.observer.access_log.point_at(log);
     reload::take_effect(&plan, &state);
+    state.observer.registry.config_loaded(plan.generation);
     let lock = passed.as_mut().and_then(|passed| passed.state_file_lock.take());
     let counts = plan.edge.state_file.as_ref().map(|path| {
         let opened = match lock {

@@ -131,7 +131,6 @@ pub fn take_effect(plan: &Plan, state: &State) {
     }
     state.forget_all_but(plan);
     state.revocations.keep_in(plan.revocations.as_ref());
-    state.observer.registry.config_loaded(plan.generation);
 }
 
 /// Returns the configured target of the access log.
@@ -460,6 +459,8 @@ impl Reloading {
             self.canary.begin(&running, generation, registry, clock::now());
         }
         self.live.replace(Arc::new(plan));
+        // Not earlier: whoever waits for this number may rely on the new plan.
+        self.state.observer.registry.config_loaded(generation);
         // The plan in force now has the versions that were just read.
         let mut watched = self.watched();
         match cause {

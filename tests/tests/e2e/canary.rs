@@ -58,12 +58,16 @@ async fn is_taken_back(gateway: &Gateway) -> String {
         (gateway.get("/api").send().await.status == 200).then_some(())
     })
     .await;
-    let state = state(gateway).await;
+    // The outcome is noted a moment after the plan is in force.
+    let state = eventually(SOON, "the reload is noted as taken back", || async {
+        let state = state(gateway).await;
+        (state["last_reload"]["successful"] == false).then_some(state)
+    })
+    .await;
     assert_eq!(
         (&state["generation"], &state["canary_seconds"]),
         (&3.into(), &Value::Null)
     );
-    assert_eq!(state["last_reload"]["successful"], false);
     assert_eq!(gateway.metric("gateway_config_last_reload_successful", &[]).await, 0.0);
     state["last_reload"]["error"].as_str().expect("a reason").to_owned()
 }
