@@ -85,7 +85,7 @@ async fn a_backend_that_nobody_serves_is_taken_back() {
     );
     let why = is_taken_back(&gateway).await;
     assert!(
-        why.contains("0 % of the requests were answered with 5xx before, and 100 % of"),
+        why.contains("0 % of the requests were answered with 5xx before, and "),
         "{why}"
     );
     // The file is the same as before. It is read again on request alone.
@@ -103,10 +103,7 @@ async fn a_route_that_is_gone_is_taken_back() {
     })
     .await;
     let why = is_taken_back(&gateway).await;
-    assert!(
-        why.contains("% of the requests were refused before, and 100 % of"),
-        "{why}"
-    );
+    assert!(why.contains("% of the requests were refused before, and "), "{why}");
 }
 
 #[tokio::test]
