@@ -160,6 +160,11 @@ impl SlotLease {
         );
         true
     }
+
+    /// Returns whether the last answer gave every slot that was wanted. If not, the store has no more.
+    pub const fn is_satisfied(&self) -> bool {
+        self.granted >= self.target
+    }
 }
 
 /// Slots of all replicas: the rule that the script in the store follows.

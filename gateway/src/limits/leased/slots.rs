@@ -298,18 +298,20 @@ impl Renewed for LeasedSlots {
             Ok(Answer::Slots(Some(reply))) if lease.apply(&self.slots, &reply) => {
                 (*is_behind, *granted) = (false, reply.granted);
                 let cap = self.cap(terms, now.moment);
-                let mut is_full = false;
+                let is_full = !lease.is_satisfied() || self.count.count() >= terms.own;
+                let mut refuses = false;
                 line.tell(
                     |_| {
                         if self.enter(cap) {
                             return Some(Verdict::Granted);
                         }
-                        is_full = true;
-                        Some(Verdict::Refused(COME_BACK))
+                        refuses = true;
+                        // Without a full cap it came after the command, which did not ask for it. The next one does.
+                        is_full.then_some(Verdict::Refused(COME_BACK))
                     },
                     |_| self.count.leave(),
                 );
-                if is_full {
+                if is_full && refuses {
                     let until = now.moment + self.leasing.heartbeat() / 8;
                     self.refused_until.store(until.nanos(), Relaxed);
                 }

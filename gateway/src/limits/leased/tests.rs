@@ -447,6 +447,25 @@ async fn a_cap_holds_over_all_replicas() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_comes_while_the_store_is_asked_gets_its_slot() {
+    let store = StandIn::new();
+    store.latency.store(10, Relaxed);
+    let [replica, ..] = three(&store);
+    let hold = replica.hold("open", "acme", slots(4));
+    let after = |milliseconds| {
+        let hold = &hold;
+        async move {
+            pass(milliseconds).await;
+            take(&[hold], 1).await
+        }
+    };
+    let (one, two, three, four) = tokio::join!(after(0), after(4), after(4), after(8));
+    let under_way = [one, two, three, four].map(|taken| taken.unwrap());
+    assert!(take(&[&hold], 1).await.is_err());
+    drop(under_way);
+}
+
+#[tokio::test(start_paused = true)]
 async fn slots_of_a_replica_that_was_killed_come_back() {
     let store = StandIn::new();
     let [killed, other, _] = three(&store);
