@@ -100,7 +100,8 @@ impl JwksUrl {
 }
 
 /// Builds the client for all fetches. It follows no redirects, which could lead away from the checked URL, and uses no
-/// proxy from the environment.
+/// proxy from the environment. Each fetch has its own connection: they are rare, and one that was kept may just be
+/// closed by the server, which would make a fetch fail.
 ///
 /// # Errors
 /// If the system's certificates cannot be used.
@@ -109,6 +110,7 @@ pub fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
+        .pool_max_idle_per_host(0)
         .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
         .build()
 }
