@@ -22,11 +22,13 @@ use crate::target::Target;
 
 /// Head of every scenario's config; the listener and the admin address use free ports.
 const COMMON: &str = "\
-workers: 2
 listeners: { main: { address: \"127.0.0.1:0\" } }
 admin: { address: \"127.0.0.1:0\", token_file: admin.token }
 access_log: off
 ";
+
+/// Number of workers of a config that does not say it.
+const WORKERS: &str = "workers: 2\n";
 
 const LOG: &str = "log";
 /// Token for changes through the admin API.
@@ -162,9 +164,7 @@ impl Gateway {
 
     /// Sends a signal. The process was started here and not waited for yet, so its id cannot belong to another process.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
-        let Some(id) = self.process.0.id() else {
-            return Err("the gateway has ended".into());
-        };
+        let id = self.id()?;
         let name = match signal {
             Signal::Reload => "-HUP",
             Signal::Terminate => "-TERM",
@@ -177,9 +177,17 @@ impl Gateway {
         }
     }
 
+    /// Returns the id of the process.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.0.id().ok_or("the gateway has ended")?)
+    }
+
     /// Returns the processor time that the process has used, in seconds, without asking it.
     pub fn processor_seconds(&self) -> Result<f64> {
-        let id = self.process.0.id().ok_or("the gateway has ended")?;
+        let id = self.id()?;
         let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
         processor_seconds(&stat, 0)
     }
@@ -333,7 +341,9 @@ async fn serve(binary: &Path, folder: &Path, options: &[&str]) -> Result<(Proces
 
 fn write_config(folder: &Path, config: &str) -> Result<()> {
     let (partial, whole): (PathBuf, PathBuf) = (folder.join("gateway.partial"), folder.join("gateway.yaml"));
-    fs::write(&partial, format!("{COMMON}{config}"))?;
+    let says_workers = config.lines().any(|line| line.starts_with("workers:"));
+    let workers = if says_workers { "" } else { WORKERS };
+    fs::write(&partial, format!("{workers}{COMMON}{config}"))?;
     fs::rename(partial, whole)?;
     Ok(())
 }

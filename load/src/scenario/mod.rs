@@ -22,6 +22,7 @@ mod json;
 mod mirror;
 mod outage;
 mod overload;
+mod processors;
 mod reload;
 mod replicas;
 mod rolling;
@@ -241,7 +242,7 @@ pub const SCENARIOS: [Scenario; 27] = [
     },
     Scenario {
         name: "overload",
-        about: "workers that get three times the work they can do, from four tiers",
+        about: "a worker that gets three times the work it can do, from four tiers",
         long: false,
         run: |b| Box::pin(overload::run(b)),
     },
