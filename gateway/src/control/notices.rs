@@ -85,8 +85,9 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
             "started": started,
             "on_lease": state.accounts.leasing.held(),
         });
-        store.set_presence(&told.to_string());
         let is_new_plan = std::mem::replace(&mut generation, plan.generation) != plan.generation;
+        // What is on lease changes all the time, so it is told with the next word.
+        store.set_presence(&told.to_string(), is_new_plan);
         if is_changed || is_new_plan {
             let news = applied.news(store.notices(), is_new_plan);
             for (backend, word) in &news.breakers {

@@ -33,10 +33,15 @@ impl Replies {
     }
 }
 
+/// Returns the error that a reply is, or that is one of its parts.
 fn failure_of(value: &Value) -> Option<Failure> {
-    match value {
+    let error = |value: &Value| match value {
         Value::ServerError(error) => Some(Failure::of_reply(error)),
         _ => None,
+    };
+    match value {
+        Value::Array(parts) => parts.iter().find_map(error),
+        value => error(value),
     }
 }
 

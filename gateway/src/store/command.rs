@@ -61,8 +61,8 @@ impl StoreKey {
         StoreKey { name: name.into() }
     }
 
-    /// Returns the hash tag, with its braces.
-    pub(super) fn tag(&self) -> &str {
+    /// Returns the part that is the same for all counts of one owner: the hash tag, with its braces.
+    pub fn owner(&self) -> &str {
         self.name.split_inclusive('}').next().unwrap_or_default()
     }
 
@@ -113,6 +113,8 @@ fn escape(key: &mut String, text: &str) {
 pub enum Ask {
     Tokens(lease::Request),
     Slots(lease::SlotRequest),
+    /// Sets what is used of a calendar quota, beside what is on lease.
+    SetUsed(u64),
 }
 
 /// Answer of a central count. `None` if the request was older than the last one that was executed.
@@ -120,6 +122,7 @@ pub enum Ask {
 pub enum Answer {
     Tokens(Option<lease::Reply>),
     Slots(Option<lease::SlotReply>),
+    Used(lease::UsedReply),
 }
 
 /// One step of one central count. Slots are asked for under [`CentralTerms::Slots`], tokens under all others.
@@ -128,6 +131,18 @@ pub struct Command {
     pub key: StoreKey,
     pub terms: CentralTerms,
     pub ask: Ask,
+}
+
+impl Command {
+    /// Returns whether the store can execute it: what is asked fits the terms, and they can be counted exactly.
+    pub(super) fn fits(&self) -> bool {
+        let is_of_kind = match (&self.ask, &self.terms) {
+            (Ask::Slots(_), CentralTerms::Slots(_)) | (Ask::SetUsed(_), CentralTerms::Calendar(_)) => true,
+            (Ask::Slots(_) | Ask::SetUsed(_), _) => false,
+            (Ask::Tokens(_), terms) => !matches!(terms, CentralTerms::Slots(_)),
+        };
+        is_of_kind && self.terms.are_exact()
+    }
 }
 
 #[cfg(test)]

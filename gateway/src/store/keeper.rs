@@ -7,6 +7,7 @@
 //!
 //! Invariant: the state says up exactly while there is a connection.
 
+use std::cmp::Ordering;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ use super::command::MOST_EXACT;
 use super::connection::{self, Connected};
 use super::counts::CallCounts;
 use super::presence::{self, Replica};
-use super::scripts::{Common, read_epoch};
+use super::scripts::{Common, Memory, read_epoch};
 use super::settings::StoreSettings;
 use super::spread::{Spread, SpreadKeys};
 use super::state::{Health, StoreState};
@@ -40,9 +41,11 @@ const CONNECT_LIMIT: Duration = Duration::from_millis(750);
 /// Interval between looks at the store, which find what other replicas have announced; and after a look that failed.
 const LOOK: Duration = Duration::from_millis(450);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Number of looks between reads of the eviction policy, and between words of this replica.
-const POLICY_EVERY: u32 = 64;
-const PRESENCE_EVERY: u32 = 11;
+/// Shortest time between two looks.
+const SHORTEST: Duration = Duration::from_millis(20);
+/// Interval between reads of the eviction policy, and between words of this replica.
+const POLICY_EVERY: Duration = Duration::from_secs(30);
+const PRESENCE_EVERY: Duration = Duration::from_secs(5);
 /// Most reads of changes in one look.
 const MOST_READS: usize = 100;
 
@@ -84,6 +87,8 @@ pub(super) struct Keeper {
     failure: Mutex<Option<Failure>>,
     lost: Notify,
     pub(super) counts: CallCounts,
+    /// Moment at which an answer told last that there is nothing new to read.
+    heard: AtomicU64,
     pub(super) spread: Spread,
     pub(super) keys: SpreadKeys,
     /// Random name of this process, and what it tells of itself; empty if nothing.
@@ -114,6 +119,7 @@ impl Keeper {
             failure: Mutex::new(None),
             lost: Notify::new(),
             counts: CallCounts::default(),
+            heard: AtomicU64::new(0),
             spread: Spread::default(),
             replica,
             presence: Mutex::default(),
@@ -327,10 +333,26 @@ impl Keeper {
         timeout(limit, connect).await.unwrap_or_else(|_| timed_out())
     }
 
+    /// Takes in what an answer tells of the store's memory, so that it need not be asked for. Looks at the store at once
+    /// if there is something new.
+    pub(super) fn note_answer(&self, memory: Memory) {
+        self.note_epoch(memory.epoch);
+        let known = memory
+            .version
+            .and_then(|version| self.spread.compare(memory.epoch, version));
+        match known {
+            Some(Ordering::Equal) => self.heard.store(clock::now().nanos(), Relaxed),
+            Some(Ordering::Less) => self.spread.wake.notify_one(),
+            // The next look finds out.
+            Some(Ordering::Greater) | None => {}
+        }
+    }
+
     /// Returns when the connection is lost. Looks at the store from time to time, so that this is noticed without calls.
     async fn stay(&self, number: u64, mut driver: AbortOnDrop) {
-        let mut wait = Duration::ZERO;
-        for count in 0u32.. {
+        let mut looks = Looks::new(clock::now());
+        loop {
+            let wait = looks.next.since(clock::now());
             tokio::select! {
                 () = self.lost.notified() => {
                     // The notice may be of an earlier connection.
@@ -342,46 +364,66 @@ impl Keeper {
                     self.lose(number, Failure::new(Trouble::Closed, "the connection was closed"));
                     return;
                 }
-                // In time, or at once if something is to be announced.
-                () = wait_for(wait, &self.spread.wake) => {
-                    wait = match self.look(count).await {
-                        Ok(()) => LOOK.mul_f64(0.9 + 0.2 * fastrand::f64()),
-                        Err(_) => LOOK_AGAIN,
-                    };
-                }
+                // In time, or at once if something is to be told or read.
+                is_woken = wait_for(wait, &self.spread.wake) => self.look_if_due(&mut looks, is_woken).await,
             }
         }
     }
 
-    /// Reads the name of the store's memory, exchanges notices, and sometimes reads the eviction policy and tells of this
-    /// replica.
-    async fn look(&self, count: u32) -> Result<(), Trouble> {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("MGET").arg(self.common.epoch()).arg(&self.keys.version);
-        let tells = self.presence_is_new.swap(false, Relaxed) || count.is_multiple_of(PRESENCE_EVERY);
-        let presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if tells && !presence.is_empty() {
-            pipeline.add_command(presence::tell(&self.keys, self.replica, &presence));
+    /// Looks at the store, unless other answers have told what a look would.
+    async fn look_if_due(&self, looks: &mut Looks, is_woken: bool) {
+        // A flood of answers that tell of something new leads to no flood of looks.
+        let pause = looks.last.map(|last| SHORTEST.saturating_sub(clock::now().since(last)));
+        tokio::time::sleep(pause.unwrap_or_default()).await;
+        let now = clock::now();
+        let every = LOOK.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let known_until = Moment::from_nanos(self.heard.load(Relaxed)) + every;
+        let reads_memory = is_woken || looks.last.is_none() || known_until <= now;
+        looks.next = if reads_memory { now + every } else { known_until };
+        looks.last = Some(now);
+        if self.look(looks, reads_memory).await.is_err() {
+            looks.next = clock::now() + LOOK_AGAIN;
+            looks.presence = now;
         }
-        let reads_policy = count % POLICY_EVERY == POLICY_EVERY - 1;
+    }
+
+    /// Reads the name of the store's memory and exchanges notices, unless answers to other calls have told the same;
+    /// sometimes tells of this replica and reads the eviction policy.
+    async fn look(&self, looks: &mut Looks, reads_memory: bool) -> Result<(), Trouble> {
+        let (now, mut pipeline) = (clock::now(), Pipeline::new());
+        if reads_memory {
+            pipeline.cmd("MGET").arg(self.common.epoch()).arg(&self.keys.version);
+        }
+        let is_due = |moment: Moment| now >= moment;
+        let presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let tells = self.presence_is_new.swap(false, Relaxed) || is_due(looks.presence);
+        if tells {
+            looks.presence = now + PRESENCE_EVERY;
+            if !presence.is_empty() {
+                pipeline.add_command(presence::tell(&self.keys, self.replica, &presence));
+            }
+        }
+        let reads_policy = is_due(looks.policy);
         if reads_policy {
+            looks.policy = now + POLICY_EVERY;
             pipeline.cmd("INFO").arg("memory");
         }
+        if pipeline.is_empty() {
+            return Ok(());
+        }
         let replies = self.ask(&pipeline).await?;
-        let [Value::Array(read), .., last] = replies.values() else {
-            let [Value::Array(read)] = replies.values() else {
-                return Err(Trouble::Unexpected);
-            };
-            return self.note_memory(read).await;
-        };
-        if reads_policy {
-            let (before, eviction) = (self.state(), connection::eviction(last));
+        if reads_policy && let Some(memory) = replies.values().last() {
+            let (before, eviction) = (self.state(), connection::eviction(memory));
             if eviction.is_some() && eviction != before.eviction {
                 self.state.send_modify(|state| state.eviction = eviction);
                 self.warn_of_eviction(before);
             }
         }
-        self.note_memory(read).await
+        match replies.values() {
+            [Value::Array(read), ..] if reads_memory => self.note_memory(read).await,
+            _ if reads_memory => Err(Trouble::Unexpected),
+            _ => Ok(()),
+        }
     }
 
     /// Follows the name of the memory and the last version of the notices.
@@ -430,6 +472,10 @@ impl Keeper {
                 .and_then(|listed| self.spread.take_in(listed))
                 .ok_or(Trouble::Unexpected)?;
         }
+        if !is_behind {
+            // Notices that have ended are not listed.
+            self.spread.note_read(version);
+        }
         Ok(())
     }
 
@@ -443,20 +489,22 @@ impl Keeper {
     }
 
     /// Tells of this replica from now on; with an empty text no more.
-    pub(super) fn set_presence(&self, text: &str) {
+    pub(super) fn set_presence(&self, text: &str, at_once: bool) {
         if text.len() <= presence::LONGEST {
             let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
             if **presence != *text {
                 *presence = text.into();
-                self.presence_is_new.store(true, Relaxed);
-                self.spread.wake.notify_one();
+                if at_once {
+                    self.presence_is_new.store(true, Relaxed);
+                    self.spread.wake.notify_one();
+                }
             }
         }
     }
 
     /// Tells that this replica leaves.
     pub(super) async fn leave(&self) {
-        self.set_presence("");
+        self.set_presence("", false);
         let mut pipeline = Pipeline::new();
         pipeline.add_command(presence::tell(&self.keys, self.replica, ""));
         let _ = self.call(&pipeline).await;
@@ -474,9 +522,31 @@ impl Keeper {
     }
 }
 
-/// Waits for a time, or until it is woken.
-async fn wait_for(time: Duration, wake: &Notify) {
-    let _ = timeout(time, wake.notified()).await;
+/// Waits for a time, or until it is woken. Returns whether it was woken.
+async fn wait_for(time: Duration, wake: &Notify) -> bool {
+    timeout(time, wake.notified()).await.is_ok()
+}
+
+/// Moments of the looks at the store over one connection.
+struct Looks {
+    last: Option<Moment>,
+    next: Moment,
+    /// Next word of this replica.
+    presence: Moment,
+    /// Next read of the eviction policy.
+    policy: Moment,
+}
+
+impl Looks {
+    /// Begins at once. The eviction policy was read when the connection was made.
+    fn new(now: Moment) -> Looks {
+        Looks {
+            last: None,
+            next: now,
+            presence: now,
+            policy: now + POLICY_EVERY,
+        }
+    }
 }
 
 /// Task that is ended when this is dropped.

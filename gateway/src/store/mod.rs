@@ -2,7 +2,7 @@
 //!
 //! The store is Redis or Valkey. A [`Command`] is one step of one central count, which a script in the store executes in
 //! the store's own time, by the rule of [`policies::lease::Central`]. Commands that are given together travel in one
-//! pipeline, and end within the call limit whatever the store does.
+//! pipeline, those of one owner in one call, and end within the call limit whatever the store does.
 //!
 //! All trouble with the store is one state: it is up, or it is down since a moment because of a [`Trouble`]. While it is
 //! down, commands fail at once, and one task tries to reach it again.
@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use redis::{Pipeline, Value};
+use redis::Pipeline;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -80,46 +80,38 @@ impl Store {
     }
 
     async fn execute_all(&self, commands: &[Command]) -> Vec<Result<Answer, Trouble>> {
-        let mut pipeline = Pipeline::new();
-        let mut answers: Vec<Result<Answer, Trouble>> = Vec::with_capacity(commands.len());
-        // Places of the answers that the pipeline has.
-        let mut places = Vec::with_capacity(commands.len().min(Store::MOST));
-        for (place, command) in commands.iter().enumerate() {
-            let refused = match self.keeper.common.call(command) {
-                _ if place >= Store::MOST => Trouble::TooMany,
-                None => Trouble::Inexact,
-                Some(call) => {
-                    pipeline.add_command(call);
-                    places.push(place);
-                    // Replaced below.
-                    Trouble::Closed
-                }
-            };
-            answers.push(Err(refused));
+        // What is in no call stays at this.
+        let mut answers: Vec<_> = commands.iter().map(|_| Err(Trouble::Inexact)).collect();
+        for answer in answers.iter_mut().skip(Store::MOST) {
+            *answer = Err(Trouble::TooMany);
+        }
+        let sent = &commands[..commands.len().min(Store::MOST)];
+        let (keeper, mut pipeline) = (&self.keeper, Pipeline::new());
+        let mut places = Vec::with_capacity(sent.len());
+        for (call, places_of_call) in keeper.common.calls(&keeper.keys, sent) {
+            pipeline.add_command(call);
+            places.push(places_of_call);
         }
         if places.is_empty() {
             return answers;
         }
-        match self.keeper.call(&pipeline).await {
-            Ok(replies) => {
-                for (place, value) in places.into_iter().zip(replies.values()) {
-                    answers[place] = self.answer(&commands[place], value);
+        let replies = keeper.call(&pipeline).await;
+        for (number, places) in places.into_iter().enumerate() {
+            let reply = match &replies {
+                Ok(replies) => scripts::replies(&replies.values()[number], places.len()),
+                Err(trouble) => Err(*trouble),
+            };
+            match reply {
+                Ok(reply) => {
+                    keeper.note_answer(reply.memory);
+                    for (place, value) in places.into_iter().zip(reply.counts) {
+                        answers[place] = scripts::answer(&commands[place].ask, value);
+                    }
                 }
+                Err(trouble) => places.into_iter().for_each(|place| answers[place] = Err(trouble)),
             }
-            Err(trouble) => places.into_iter().for_each(|place| answers[place] = Err(trouble)),
         }
         answers
-    }
-
-    fn answer(&self, command: &Command, value: &Value) -> Result<Answer, Trouble> {
-        if let Value::ServerError(error) = value {
-            return Err(Trouble::of_code(error.code()));
-        }
-        let answer = scripts::answer(&command.ask, value)?;
-        if let Answer::Tokens(Some(reply)) = &answer {
-            self.keeper.note_epoch(reply.epoch);
-        }
-        Ok(answer)
     }
 
     pub fn state(&self) -> StoreState {
@@ -154,9 +146,9 @@ impl Store {
         self.keeper.spread.watch()
     }
 
-    /// Sets what this replica tells of itself, at most 1 KiB.
-    pub fn set_presence(&self, text: &str) {
-        self.keeper.set_presence(text);
+    /// Sets what this replica tells of itself, at most 1 KiB: `at_once`, or within five seconds.
+    pub fn set_presence(&self, text: &str, at_once: bool) {
+        self.keeper.set_presence(text, at_once);
     }
 
     /// Lists the replicas that use the store.

@@ -3,84 +3,69 @@
 //! A script knows only floating-point numbers, which are exact up to 2^53. So times are microseconds where they are
 //! counted from the epoch, names of replicas are text, and amounts are cut to that.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use policies::lease::CentralWindow;
-use policies::lease::{Reply, SlotReply};
+use policies::lease::{Reply, SlotReply, UsedReply};
 use redis::{Cmd, Value};
 
 use super::command::{Answer, Ask, CentralTerms, Command, MOST_EXACT, every};
+use super::spread::SpreadKeys;
 use super::trouble::Trouble;
 
 /// Makes the text of a script of its parts.
 macro_rules! text {
-    ($clock:literal, $($part:literal),+) => {
-        concat!(include_str!(concat!("scripts/", $clock)), "\n", $(include_str!(concat!("scripts/", $part)), "\n"),+)
+    ($($part:literal),+) => {
+        concat!($(include_str!(concat!("scripts/", $part)), "\n"),+)
     };
 }
 
-/// The scripts of the counts, by the source of their time.
+/// The script of the counts, by the source of its time: a function for each kind.
 macro_rules! counts {
     ($clock:literal) => {
-        [
-            text!($clock, "state.lua", "bucket.lua", "tokens.lua"),
-            text!($clock, "state.lua", "window.lua", "tokens.lua"),
-            text!($clock, "state.lua", "calendar.lua", "tokens.lua"),
-            text!($clock, "state.lua", "slots.lua"),
-        ]
+        concat!(
+            text!($clock, "memory.lua"),
+            "local kinds = {}\nfunction kinds.bucket(KEYS, ARGV)\n",
+            text!("state.lua", "bucket.lua", "tokens.lua"),
+            "end\nfunction kinds.window(KEYS, ARGV)\n",
+            text!("state.lua", "window.lua", "tokens.lua"),
+            "end\nfunction kinds.calendar(KEYS, ARGV)\n",
+            text!("state.lua", "calendar.lua", "tokens.lua"),
+            "end\nfunction kinds.set(KEYS, ARGV)\n",
+            text!("state.lua", "calendar.lua", "set.lua"),
+            "end\nfunction kinds.slots(KEYS, ARGV)\n",
+            text!("state.lua", "slots.lua"),
+            "end\n",
+            text!("all.lua"),
+        )
     };
 }
 
-/// Script: of one kind of count, or of what replicas tell each other.
+/// Script: of the counts, or of what replicas tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
-    Bucket,
-    Window,
-    Calendar,
-    Slots,
+    Counts,
     Announce,
     Changes,
     Presence,
 }
 
 impl Script {
-    pub(super) const ALL: [Script; 7] = [
-        Script::Bucket,
-        Script::Window,
-        Script::Calendar,
-        Script::Slots,
-        Script::Announce,
-        Script::Changes,
-        Script::Presence,
+    pub(super) const ALL: [Script; 4] = [Script::Counts, Script::Announce, Script::Changes, Script::Presence];
+
+    const TEXTS: [&str; 4] = [
+        counts!("time.lua"),
+        text!("time.lua", "announce.lua"),
+        text!("changes.lua"),
+        text!("time.lua", "presence.lua"),
     ];
 
-    const TEXTS: [&str; 7] = {
-        let [bucket, window, calendar, slots] = counts!("time.lua");
-        [
-            bucket,
-            window,
-            calendar,
-            slots,
-            text!("time.lua", "announce.lua"),
-            include_str!("scripts/changes.lua"),
-            text!("time.lua", "presence.lua"),
-        ]
-    };
-
-    /// The scripts of the counts, except that they read the time from one more argument.
+    /// The script of the counts, except that it reads the time from one more argument.
     #[cfg(test)]
-    pub(super) const TEXTS_OF_TESTS: [&str; 4] = counts!("time_of_tests.lua");
-
-    pub(super) const fn of(terms: &CentralTerms) -> Script {
-        match terms {
-            CentralTerms::Bucket(_) => Script::Bucket,
-            CentralTerms::Window(_) => Script::Window,
-            CentralTerms::Calendar(_) => Script::Calendar,
-            CentralTerms::Slots(_) => Script::Slots,
-        }
-    }
+    pub(super) const TEXT_OF_TESTS: &str = counts!("time_of_tests.lua");
 
     pub(super) const fn text(self) -> &'static str {
         Script::TEXTS[self as usize]
@@ -88,7 +73,7 @@ impl Script {
 
     /// Returns the name by which the store knows the script: the SHA-1 of its text.
     pub(super) fn name(self) -> &'static str {
-        static NAMES: LazyLock<[String; 7]> = LazyLock::new(|| Script::TEXTS.map(name));
+        static NAMES: LazyLock<[String; 4]> = LazyLock::new(|| Script::TEXTS.map(name));
         &NAMES[self as usize]
     }
 
@@ -135,34 +120,79 @@ impl Common {
         format!("{}epoch", self.prefix)
     }
 
-    /// Returns the call of a script; `None` if the terms do not fit the request or cannot be counted exactly.
-    pub(super) fn call(&self, command: &Command) -> Option<Cmd> {
-        if !command.terms.are_exact() {
-            return None;
+    /// Returns the calls that execute these commands, each with the places of its commands: one call for each owner.
+    /// Commands that do not fit their terms, or that cannot be counted exactly, are in none.
+    pub(super) fn calls(&self, keys: &SpreadKeys, commands: &[Command]) -> Vec<(Cmd, Vec<usize>)> {
+        let mut by_owner: HashMap<&str, usize> = HashMap::new();
+        let mut groups: Vec<Vec<usize>> = Vec::with_capacity(commands.len());
+        let known = commands.iter().enumerate().filter(|(_, command)| command.fits());
+        for (place, command) in known {
+            let next = groups.len();
+            match *by_owner.entry(command.key.owner()).or_insert(next) {
+                group if group == next => groups.push(vec![place]),
+                group => groups[group].push(place),
+            }
         }
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(Script::of(&command.terms).name()).arg(2);
-        self.arguments(&mut call, command)?;
-        Some(call)
+        let call = |places: Vec<usize>| {
+            let mut call = redis::cmd("EVALSHA");
+            call.arg(Script::Counts.name());
+            self.arguments(&mut call, keys, places.iter().map(|place| &commands[*place]));
+            (call, places)
+        };
+        groups.into_iter().map(call).collect()
     }
 
-    pub(super) fn arguments(&self, call: &mut Cmd, command: &Command) -> Option<()> {
-        call.arg(command.key.full(&self.prefix, &command.terms));
+    /// Adds the keys and arguments of commands of one owner, of which there must be one.
+    pub(super) fn arguments<'a>(
+        &self,
+        call: &mut Cmd,
+        keys: &SpreadKeys,
+        commands: impl ExactSizeIterator<Item = &'a Command> + Clone,
+    ) {
+        let tag = commands.clone().next().map_or("", |command| command.key.owner());
         if self.is_cluster {
-            call.arg(format!("{}{}epoch", self.prefix, command.key.tag()));
-            call.arg(Common::EPOCH);
+            // The version of the notices is on another node.
+            call.arg(1 + commands.len()).arg(format!("{}{tag}epoch", self.prefix));
         } else {
-            call.arg(self.epoch()).arg(0);
+            call.arg(2 + commands.len()).arg(self.epoch()).arg(&keys.version);
         }
-        match (&command.ask, &command.terms) {
-            (Ask::Slots(request), CentralTerms::Slots(cap)) => {
-                call.arg(self.heartbeat)
-                    .arg(request.replica)
-                    .arg(exact(request.sequence));
-                call.arg(request.wanted).arg(*cap);
+        for command in commands.clone() {
+            call.arg(command.key.full(&self.prefix, &command.terms));
+        }
+        let (kept, before) = if self.is_cluster { (Common::EPOCH, 1) } else { (0, 2) };
+        call.arg(kept).arg(before);
+        for command in commands {
+            self.count(call, command);
+        }
+    }
+
+    /// Adds the kind and arguments of one count.
+    fn count(&self, call: &mut Cmd, Command { terms, ask, .. }: &Command) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(MOST_EXACT);
+        let of_terms = match terms {
+            CentralTerms::Slots(_) => 1,
+            CentralTerms::Bucket(_) | CentralTerms::Calendar(_) => 2,
+            CentralTerms::Window(_) => 3,
+        };
+        match ask {
+            Ask::Slots(request) => {
+                call.arg("slots").arg(4 + of_terms).arg(self.heartbeat);
+                call.arg(request.replica)
+                    .arg(exact(request.sequence))
+                    .arg(request.wanted);
             }
-            (Ask::Slots(_), _) | (Ask::Tokens(_), CentralTerms::Slots(_)) => return None,
-            (Ask::Tokens(request), terms) => {
+            Ask::SetUsed(used) => {
+                call.arg("set").arg(3 + of_terms);
+                call.arg(self.lease_time).arg(exact(*used));
+            }
+            Ask::Tokens(request) => {
+                let kind = match terms {
+                    CentralTerms::Bucket(_) => "bucket",
+                    CentralTerms::Window(_) => "window",
+                    CentralTerms::Calendar(_) => "calendar",
+                    CentralTerms::Slots(_) => "slots",
+                };
+                call.arg(kind).arg(10 + of_terms);
                 call.arg(self.lease_time).arg(request.replica);
                 let amounts = [
                     request.sequence,
@@ -176,26 +206,62 @@ impl Common {
                 for amount in amounts {
                     call.arg(exact(amount));
                 }
-                match terms {
-                    CentralTerms::Bucket(quota) => {
-                        let interval = quota.time_to_earn(1).as_nanos();
-                        call.arg(u64::try_from(interval).ok()?).arg(quota.burst());
-                    }
-                    CentralTerms::Window(quota) => {
-                        let (window, cells) = (quota.window(), CentralWindow::CELLS);
-                        call.arg(quota.limit()).arg(u64::try_from(window.as_nanos()).ok()?);
-                        call.arg(u64::try_from((window / cells).as_nanos()).ok()?);
-                    }
-                    CentralTerms::Calendar(quota) => {
-                        call.arg(quota.limit()).arg(every(quota.every()));
-                    }
-                    CentralTerms::Slots(_) => return None,
-                }
-                call.arg(exact(request.most));
             }
         }
-        Some(())
+        match terms {
+            CentralTerms::Bucket(quota) => {
+                call.arg(nanos(quota.time_to_earn(1))).arg(quota.burst());
+            }
+            CentralTerms::Window(quota) => {
+                let (window, cell) = (quota.window(), quota.window() / CentralWindow::CELLS);
+                call.arg(quota.limit()).arg(nanos(window)).arg(nanos(cell));
+            }
+            CentralTerms::Calendar(quota) => {
+                call.arg(quota.limit()).arg(every(quota.every()));
+            }
+            CentralTerms::Slots(cap) => {
+                call.arg(*cap);
+            }
+        }
+        match ask {
+            Ask::Tokens(request) => call.arg(exact(request.most)),
+            Ask::SetUsed(_) => call.arg(0),
+            Ask::Slots(_) => call,
+        };
     }
+}
+
+/// Reply of the script of the counts.
+pub(super) struct CountReplies<'a> {
+    pub(super) memory: Memory,
+    /// Reply of each count, which may be an error.
+    pub(super) counts: &'a [Value],
+}
+
+/// What the store remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Name of the memory.
+    pub(super) epoch: u64,
+    /// Last version of the notices; `None` if the node does not know it.
+    pub(super) version: Option<u64>,
+}
+
+/// Reads the reply to a call of so many commands.
+pub(super) fn replies(value: &Value, commands: usize) -> Result<CountReplies<'_>, Trouble> {
+    let read = match value {
+        Value::ServerError(error) => return Err(Trouble::of_code(error.code())),
+        Value::Array(values) => match &**values {
+            [epoch, version, counts @ ..] if counts.len() == commands => {
+                let version = read_epoch(version);
+                let memory = read_epoch(epoch).map(|epoch| Memory { epoch, version });
+                memory.map(|memory| CountReplies { memory, counts })
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    read.ok_or(Trouble::Unexpected)
 }
 
 /// Cuts an amount to what is exact. More than that is never left, so it means the same.
@@ -203,16 +269,27 @@ fn exact(amount: u64) -> u64 {
     amount.min(MOST_EXACT)
 }
 
-/// Reads the reply of a script to what was asked.
+/// Reads the reply of one count to what was asked.
 pub(super) fn answer(ask: &Ask, value: &Value) -> Result<Answer, Trouble> {
     let answer = match (ask, value) {
+        (_, Value::ServerError(error)) => return Err(Trouble::of_code(error.code())),
         (Ask::Tokens(_), Value::Nil) => Some(Answer::Tokens(None)),
         (Ask::Slots(_), Value::Nil) => Some(Answer::Slots(None)),
         (Ask::Tokens(_), Value::Array(values)) => reply(values).map(|reply| Answer::Tokens(Some(reply))),
         (Ask::Slots(_), Value::Array(values)) => slot_reply(values).map(|reply| Answer::Slots(Some(reply))),
+        (Ask::SetUsed(_), Value::Array(values)) => used_reply(values).map(Answer::Used),
         _ => None,
     };
     answer.ok_or(Trouble::Unexpected)
+}
+
+fn used_reply(values: &[Value]) -> Option<UsedReply> {
+    let [was, on_lease, left] = values else { return None };
+    Some(UsedReply {
+        was: whole(was)?,
+        on_lease: whole(on_lease)?,
+        left: whole(left)?,
+    })
 }
 
 fn reply(values: &[Value]) -> Option<Reply> {

@@ -8,6 +8,7 @@
 //! Invariant: of two announcements of one name the later holds, on every replica, by the time of the store. A store that
 //! has lost its memory is told again by every replica what it knows, with the times of then.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -138,6 +139,19 @@ impl Spread {
             inner.outbox.extend(again);
         }
         version != inner.version
+    }
+
+    /// Compares what is known with the last version of a memory; `None` if it is another memory than the one that was read,
+    /// or if announcements wait for it.
+    pub(super) fn compare(&self, epoch: u64, version: u64) -> Option<Ordering> {
+        let inner = self.inner();
+        (inner.epoch == epoch && inner.outbox.is_empty()).then(|| inner.version.cmp(&version))
+    }
+
+    /// Notes that all notices up to a version have been read.
+    pub(super) fn note_read(&self, version: u64) {
+        let mut inner = self.inner();
+        inner.version = inner.version.max(version);
     }
 
     /// Returns the version up to which notices are known.

@@ -13,7 +13,7 @@ use fixtures::redis_server::{Options, RedisServer};
 use gateway::store::{
     Answer, Ask, CentralTerms, Command, Health, Password, Store, StoreAddress, StoreKey, StoreSettings, Trouble,
 };
-use policies::lease::{Reply, Request, SlotRequest};
+use policies::lease::{Reply, Request, SlotRequest, UsedReply};
 use policies::{CalendarQuota, Every, Quota, WindowQuota};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -216,6 +216,80 @@ async fn many_commands_are_one_call() {
             .all(|answer| matches!(answer, Ok(Answer::Tokens(Some(reply))) if reply.granted == 3))
     );
     assert!(store.execute(Vec::new()).await.is_empty());
+}
+
+#[tokio::test]
+async fn counts_of_one_owner_are_one_call() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connect(&server.url());
+    up(&store).await;
+    let calendar = CentralTerms::Calendar(CalendarQuota::new(20, Every::Month).unwrap());
+    let slots = Command {
+        key: StoreKey::new("t:acme", "open"),
+        terms: CentralTerms::Slots(10),
+        ask: Ask::Slots(SlotRequest {
+            replica: 1,
+            sequence: 1,
+            wanted: 7,
+        }),
+    };
+    let others = Command {
+        key: StoreKey::new("t:globex", "tier"),
+        ..command("tier", bucket(), request(1, 1, 5))
+    };
+    let broken = command("broken", bucket(), request(1, 1, 5));
+    server.command(&["SET", "gateway:b:{t:acme}:broken", "nonsense"]);
+    let commands = vec![
+        command("tier", bucket(), request(1, 1, 3)),
+        others,
+        broken,
+        slots,
+        command("monthly", calendar, request(1, 1, 4)),
+    ];
+    let calls = || {
+        let stats = server.command(&["INFO", "commandstats"]);
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        let count = line.and_then(|rest| rest.split(',').next()?.parse::<u64>().ok());
+        count.unwrap_or(0)
+    };
+    let before = calls();
+    let answers = store.execute(commands).await;
+    let granted = |answer: &Result<Answer, Trouble>| match answer {
+        Ok(Answer::Tokens(Some(reply))) => Ok(reply.granted),
+        Ok(Answer::Slots(Some(reply))) => Ok(reply.granted.into()),
+        Err(trouble) => Err(*trouble),
+        answer => panic!("{answer:?}"),
+    };
+    let granted: Vec<_> = answers.iter().map(granted).collect();
+    assert_eq!(granted, [Ok(3), Ok(5), Err(Trouble::Unexpected), Ok(7), Ok(4)]);
+    // One for each owner. A replica that tells of itself makes another one, but this one has nothing to tell.
+    assert_eq!(calls() - before, 2);
+}
+
+#[tokio::test]
+async fn what_is_used_of_a_quota_can_be_set() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connect(&server.url());
+    up(&store).await;
+    let calendar = CentralTerms::Calendar(CalendarQuota::new(20, Every::Month).unwrap());
+    let leased = command("monthly", calendar, request(1, 1, 4));
+    let set = |used| Command {
+        ask: Ask::SetUsed(used),
+        ..leased.clone()
+    };
+    execute(&store, leased.clone()).await.unwrap();
+    for (used, was) in [(9, 0), (30, 9), (0, 30)] {
+        let left = 20u64.saturating_sub(used + 4);
+        let reply = UsedReply { was, on_lease: 4, left };
+        assert_eq!(execute(&store, set(used)).await, Ok(Answer::Used(reply)));
+    }
+    let of_bucket = Command {
+        ask: Ask::SetUsed(0),
+        ..command("tier", bucket(), request(1, 1, 4))
+    };
+    assert_eq!(execute(&store, of_bucket).await, Err(Trouble::Inexact));
 }
 
 #[tokio::test]

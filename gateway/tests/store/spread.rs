@@ -142,8 +142,8 @@ async fn too_long_notices_are_refused() {
 async fn replicas_know_each_other() {
     let Some(server) = RedisServer::start() else { return };
     let (one, other) = (connect(&server.url()), connect(&server.url()));
-    one.set_presence("first of two");
-    other.set_presence("second");
+    one.set_presence("first of two", true);
+    other.set_presence("second", true);
     up(&one).await;
     up(&other).await;
     let listed = async |count: usize| {
@@ -170,7 +170,7 @@ async fn replicas_know_each_other() {
 async fn an_idle_replica_asks_little() {
     let Some(server) = RedisServer::start() else { return };
     let store = connect(&server.url());
-    store.set_presence("idle");
+    store.set_presence("idle", true);
     up(&store).await;
     let commands = || {
         let stats = server.command(&["INFO", "stats"]);

@@ -6,7 +6,7 @@
 //! tokens that are on lease. A replica is remembered for longer than its lease, so what is on lease here is never less
 //! than what can be spent.
 
-use super::{Count, Reply, Request};
+use super::{CentralQuota, Count, Reply, Request, UsedReply};
 use crate::calendar::WallTime;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -162,6 +162,27 @@ impl<C: Count> Central<C> {
     /// Returns whether forgetting this limit would change nothing: the time to live of its key has passed.
     pub fn is_idle(&self) -> bool {
         self.leases.is_empty() && self.count.is_idle()
+    }
+}
+
+impl Central<CentralQuota> {
+    /// Sets what is used of the quota. Tokens on lease count on top until they come back, because replicas may spend
+    /// them meanwhile. So what was spent of a lease before, and not told yet, counts too.
+    pub fn set_used(&mut self, now: WallTime, used: u64) -> UsedReply {
+        self.count.advance(now);
+        self.forget(now);
+        let since = self.count.since();
+        let current = self.leases.values().filter(|record| record.at >= since);
+        let on_lease: u64 = current.map(|record| record.out).sum();
+        let was = self
+            .count
+            .set_used(used.saturating_add(on_lease))
+            .saturating_sub(on_lease);
+        UsedReply {
+            was,
+            on_lease,
+            left: self.count.left(),
+        }
     }
 }
 

@@ -253,6 +253,16 @@ impl CentralQuota {
         }
     }
 
+    /// Returns the start of the period that is counted.
+    pub(super) const fn since(&self) -> WallTime {
+        self.since
+    }
+
+    /// Sets what is used, and returns what was.
+    pub(super) const fn set_used(&mut self, used: u64) -> u64 {
+        std::mem::replace(&mut self.used, used)
+    }
+
     fn ends_in(&self) -> Duration {
         let end = self.quota.every().end(self.since);
         end.elapsed().saturating_sub(self.now.elapsed())

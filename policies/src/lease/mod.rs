@@ -125,3 +125,14 @@ pub struct Reply {
     /// Whether the store remembered this replica.
     pub known: bool,
 }
+
+/// Answer of the store after the tokens used of a calendar quota were set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedReply {
+    /// Tokens used before, without those on lease.
+    pub was: u64,
+    /// Tokens that replicas may hold. They count on top until they come back.
+    pub on_lease: u64,
+    /// Tokens left in the central count.
+    pub left: u64,
+}

@@ -72,6 +72,15 @@ pub(in crate::limits) trait Renewed: Send + Sync {
     fn due(&self, now: Moment) -> Option<Moment>;
     /// Takes back what was granted to a caller that has left.
     fn take_back(&self, now: Now, tokens: u64);
+    /// Returns the count in the store if it is confirmed from time to time. Such an account is tended together with
+    /// others of the same owner, because the store executes all their commands in one call.
+    fn confirmed(&self) -> Option<&StoreKey> {
+        None
+    }
+    /// Whether the account is to be tended now if another one of its owner is.
+    fn goes_along(&self, _now: Moment) -> bool {
+        false
+    }
 }
 
 /// The link of all accounts that share the store to the task that renews them.

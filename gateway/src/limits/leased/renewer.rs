@@ -1,7 +1,8 @@
 //! Asks the store for tokens, for all accounts of the process.
 //!
 //! Commands of all accounts travel together: a round trip begins at most every 2 ms, and takes all that are waiting. So
-//! the first decision after a pause is not delayed, and a process makes at most 500 round trips a second.
+//! the first decision after a pause is not delayed, and a process makes at most 500 round trips a second. Slots that are
+//! soon to be confirmed go along with tokens of their owner.
 //!
 //! Invariant: an account has at most one command under way.
 
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Leasing, Renewals, Renewed};
 use crate::clock::{self, Now};
-use crate::store::{Answer, Command, Store, Trouble};
+use crate::store::{Answer, Command, Store, StoreKey, Trouble};
 
 /// Shortest time between the beginnings of two round trips.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -174,6 +175,10 @@ impl<S: Central> Renewer<S> {
             match account.command(now, self.is_draining.is_some()) {
                 Some(command) => {
                     self.later.remove(&account);
+                    let confirmed = self
+                        .later
+                        .take_confirmed(&command.key, |account| account.goes_along(now));
+                    confirmed.into_iter().for_each(|account| self.ready.push_front(account));
                     accounts.push(account);
                     commands.push(command);
                 }
@@ -251,6 +256,8 @@ async fn sleep_until(moment: Option<Moment>) {
 struct Later {
     by_moment: BTreeMap<(Moment, usize), Arc<dyn Renewed>>,
     moments: HashMap<usize, Moment>,
+    /// Those that are confirmed from time to time, by their owner in the store.
+    confirmed: HashMap<Box<str>, Vec<usize>>,
 }
 
 impl Later {
@@ -261,15 +268,46 @@ impl Later {
     fn set(&mut self, account: Arc<dyn Renewed>, moment: Moment) {
         self.remove(&account);
         let id = Self::id(&account);
+        if let Some(key) = account.confirmed() {
+            self.confirmed.entry(key.owner().into()).or_default().push(id);
+        }
         self.moments.insert(id, moment);
         self.by_moment.insert((moment, id), account);
     }
 
     fn remove(&mut self, account: &Arc<dyn Renewed>) {
-        let id = Self::id(account);
-        if let Some(moment) = self.moments.remove(&id) {
-            self.by_moment.remove(&(moment, id));
+        self.remove_by_id(Self::id(account));
+    }
+
+    fn remove_by_id(&mut self, id: usize) -> Option<Arc<dyn Renewed>> {
+        let moment = self.moments.remove(&id)?;
+        let account = self.by_moment.remove(&(moment, id))?;
+        self.forget_confirmed(&account);
+        Some(account)
+    }
+
+    fn forget_confirmed(&mut self, account: &Arc<dyn Renewed>) {
+        let Some(key) = account.confirmed() else { return };
+        if let Some(ids) = self.confirmed.get_mut(key.owner()) {
+            ids.retain(|id| *id != Self::id(account));
+            if ids.is_empty() {
+                self.confirmed.remove(key.owner());
+            }
         }
+    }
+
+    /// Removes the accounts of the owner of this count that are confirmed from time to time and chosen.
+    fn take_confirmed(&mut self, key: &StoreKey, choose: impl Fn(&Arc<dyn Renewed>) -> bool) -> Vec<Arc<dyn Renewed>> {
+        let Some(ids) = self.confirmed.get(key.owner()) else {
+            return Vec::new();
+        };
+        let is_chosen = |id: &usize| {
+            let moment = self.moments.get(id);
+            let account = moment.and_then(|moment| self.by_moment.get(&(*moment, *id)));
+            account.is_some_and(&choose)
+        };
+        let chosen: Vec<usize> = ids.iter().copied().filter(is_chosen).collect();
+        chosen.into_iter().filter_map(|id| self.remove_by_id(id)).collect()
     }
 
     /// Removes an account whose moment has come.
@@ -280,6 +318,7 @@ impl Later {
         }
         let ((_, id), account) = first.remove_entry();
         self.moments.remove(&id);
+        self.forget_confirmed(&account);
         Some(account)
     }
 

@@ -1,7 +1,7 @@
 //! Requests in flight of one owner under a cap that replicas share.
 //!
 //! A replica holds some of the slots and counts alone within them. It confirms them each heartbeat, as long as it has
-//! requests in flight or slots.
+//! requests in flight or slots, and earlier if it asks the store for tokens of the same owner: that costs no call more.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -22,7 +22,7 @@ use crate::store::{Answer, Ask, CentralTerms, Command, StoreKey, Trouble};
 pub struct LeasedSlots {
     count: Arc<InFlight>,
     slots: HeldSlots,
-    /// Most requests in flight since the last command.
+    /// Most requests in flight since `peak_since`.
     peak: AtomicU32,
     /// Moment until which no more slots are asked for, because the store had none.
     refused_until: AtomicU64,
@@ -45,6 +45,8 @@ struct Shared {
     is_behind: bool,
     /// Moment of the last command.
     sent: Moment,
+    /// Moment from which the peak is measured, a heartbeat ago at most when a command is made.
+    peak_since: Moment,
     /// Slots of the last answer.
     granted: u32,
     is_draining: bool,
@@ -127,6 +129,7 @@ impl LimitCounter for LeasedSlots {
                 again: false,
                 is_behind: false,
                 sent: Moment::ZERO,
+                peak_since: Moment::ZERO,
                 granted: 0,
                 is_draining: false,
             }),
@@ -251,11 +254,11 @@ impl Renewed for LeasedSlots {
         let waiting = u32::try_from(shared.line.len()).unwrap_or(u32::MAX);
         let in_flight = self.count.count();
         let heartbeat = self.leasing.heartbeat();
-        let is_late = now.since(shared.sent) >= heartbeat;
         let spare = if drain {
             0
         } else {
-            let peak = if is_late {
+            let peak = if now.since(shared.peak_since) >= heartbeat {
+                shared.peak_since = now;
                 self.peak.swap(in_flight, Relaxed)
             } else {
                 self.peak.load(Relaxed)
@@ -352,6 +355,15 @@ impl Renewed for LeasedSlots {
 
     fn take_back(&self, _: Now, _tokens: u64) {
         self.count.leave();
+    }
+
+    fn confirmed(&self) -> Option<&StoreKey> {
+        Some(&self.key)
+    }
+
+    fn goes_along(&self, now: Moment) -> bool {
+        let shared = self.shared();
+        !shared.is_called && now.since(shared.sent) >= self.leasing.heartbeat() / 2
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests of several replicas with one store in memory, which follows the rule of `policies`, on a paused clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
@@ -27,6 +27,8 @@ const CALL_LIMIT: Duration = Duration::from_millis(20);
 struct StandIn {
     counts: Mutex<HashMap<StoreKey, AnyCount>>,
     commands: AtomicU64,
+    /// Scripts that were executed: one for all commands of an owner that come together.
+    calls: AtomicU64,
     round_trips: AtomicU64,
     /// Time until an answer, in milliseconds; `u64::MAX` is never.
     latency: AtomicU64,
@@ -46,6 +48,7 @@ impl StandIn {
         Arc::new(Self {
             counts: Mutex::default(),
             commands: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
             round_trips: AtomicU64::new(0),
             latency: AtomicU64::new(1),
             is_reached: AtomicBool::new(true),
@@ -72,6 +75,7 @@ impl StandIn {
             (AnyCount::Window(count), Ask::Tokens(request)) => Answer::Tokens(count.execute(now, &request)),
             (AnyCount::Quota(count), Ask::Tokens(request)) => Answer::Tokens(count.execute(now, &request)),
             (AnyCount::Slots(count), Ask::Slots(request)) => Answer::Slots(count.execute(now, &request)),
+            (AnyCount::Quota(count), Ask::SetUsed(used)) => Answer::Used(count.set_used(now, used)),
             _ => panic!("a count is asked for something else"),
         }
     }
@@ -92,6 +96,8 @@ impl Central for StandIn {
             return commands.iter().map(|_| Err(Trouble::Unreached)).collect();
         }
         self.commands.fetch_add(commands.len() as u64, Relaxed);
+        let owners: HashSet<_> = commands.iter().map(|command| command.key.owner()).collect();
+        self.calls.fetch_add(owners.len() as u64, Relaxed);
         self.round_trips.fetch_add(1, Relaxed);
         let latency = Duration::from_millis(self.latency.load(Relaxed));
         if latency > CALL_LIMIT {
@@ -479,6 +485,48 @@ async fn slots_of_a_replica_that_was_killed_come_back() {
     assert!(take(&[&hold], 1).await.is_err());
     pass(u64::try_from(LEASE_TIME.as_millis()).unwrap() + 100).await;
     assert!(take(&[&hold], 1).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_are_confirmed_together_with_tokens() {
+    async fn calls(with_slots: bool) -> u64 {
+        let store = StandIn::new();
+        let replica = Replica::new(&store);
+        let tier = replica.hold("tier", "acme", bucket(60, 400));
+        let open = replica.hold("open", "acme", slots(40));
+        let holds = if with_slots { vec![&tier, &open] } else { vec![&tier] };
+        for _ in 0..1_000 {
+            drop(take(&holds, 1).await.unwrap());
+            pass(20).await;
+        }
+        // They are kept, so none was asked for again.
+        let asked = if with_slots { 1 } else { 0 };
+        store.calls.load(Relaxed) - asked
+    }
+    let (alone, together) = (calls(false).await, calls(true).await);
+    assert!(together <= alone + 2, "{together} instead of {alone}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_of_a_replica_without_requests_go_back() {
+    let store = StandIn::new();
+    let [idle, other, _] = three(&store);
+    let (tier, open) = (
+        idle.hold("tier", "acme", bucket(60, 400)),
+        idle.hold("open", "acme", slots(4)),
+    );
+    for _ in 0..3 {
+        drop(take(&[&tier, &open], 1).await.unwrap());
+    }
+    // Tokens are asked for all the time, and that keeps no slots.
+    for _ in 0..400 {
+        drop(take(&[&tier], 1).await.unwrap());
+        pass(20).await;
+    }
+    let open = other.hold("open", "acme", slots(4));
+    let holds = [&open];
+    let all = tokio::join!(take(&holds, 1), take(&holds, 1), take(&holds, 1), take(&holds, 1));
+    assert!(all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,9 @@
 -- Counts a token bucket: the time that it lacks until it is full.
 --
--- ARGV[11..12]: nanoseconds to earn one token, burst. The time to fill is at most 26 days, a quarter of 2^53
+-- ARGV[10..11]: nanoseconds to earn one token, burst. The time to fill is at most 26 days, a quarter of 2^53
 -- nanoseconds, and what is missing is at most three times that. So all numbers here are exact.
 
-local interval, burst = tonumber(ARGV[11]), tonumber(ARGV[12])
+local interval, burst = tonumber(ARGV[10]), tonumber(ARGV[11])
 local capacity = interval * burst
 -- Microseconds, and nanoseconds until full.
 local at, missing

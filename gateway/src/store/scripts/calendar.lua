@@ -1,9 +1,9 @@
 -- Counts a calendar quota: the tokens used and on lease in the current period of UTC.
 --
--- ARGV[11..12]: limit, period. Periods are computed as in `policies::calendar`: the days of a month come from Howard
+-- The last arguments: limit, period, and one more. Periods are computed as in `policies::calendar`: the days of a month come from Howard
 -- Hinnant's `days_from_civil` and `civil_from_days`.
 
-local limit, every = tonumber(ARGV[11]), ARGV[12]
+local limit, every = tonumber(ARGV[#ARGV - 2]), ARGV[#ARGV - 1]
 local MINUTE, MINUTES_OF_DAY = 60000000, 1440
 -- Days from 0000-03-01 to the epoch, and days in 400 years.
 local DAYS_BEFORE_EPOCH, DAYS_OF_ERA = 719468, 146097

@@ -1,10 +1,10 @@
 -- Executes one request of a replica for slots: the rule of `policies::lease::CentralSlots`.
 --
--- ARGV[2..6]: microseconds of a heartbeat, replica, sequence, slots wanted, cap. The state is the slots of each replica:
+-- ARGV[1..5]: microseconds of a heartbeat, replica, sequence, slots wanted, cap. The state is the slots of each replica:
 -- its name, sequence, slots, time in microseconds.
 
-local heartbeat, replica, sequence = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local wanted, cap = tonumber(ARGV[5]), tonumber(ARGV[6])
+local heartbeat, replica, sequence = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local wanted, cap = tonumber(ARGV[4]), tonumber(ARGV[5])
 local NAME, SEQUENCE, SLOTS, AT = 1, 2, 3, 4
 
 local kept, mine, taken = {}, nil, 0

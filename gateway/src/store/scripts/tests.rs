@@ -28,7 +28,7 @@ fn at(micros: u64) -> WallTime {
 struct Executor {
     _server: RedisServer,
     connection: MultiplexedConnection,
-    names: [String; 4],
+    name: String,
     keys: usize,
 }
 
@@ -44,15 +44,13 @@ impl Executor {
                 .unwrap()
         };
         tokio::spawn(driver);
-        let mut load = Pipeline::new();
-        for text in Script::TEXTS_OF_TESTS {
-            load.cmd("SCRIPT").arg("LOAD").arg(text);
-        }
-        let names: Vec<String> = load.query_async(&mut connection).await.unwrap();
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(Script::TEXT_OF_TESTS);
+        let name = load.query_async(&mut connection).await.unwrap();
         Some(Executor {
             _server: server,
             connection,
-            names: names.try_into().unwrap(),
+            name,
             keys: 0,
         })
     }
@@ -68,11 +66,12 @@ impl Executor {
 
     /// Executes commands at their times. Returns each answer, and the time in milliseconds for which the key is kept.
     async fn execute(&mut self, common: &Common, commands: &[(u64, Command)]) -> Vec<(Answer, u64)> {
-        let mut pipeline = Pipeline::new();
+        let (mut pipeline, keys) = (Pipeline::new(), SpreadKeys::new(&common.prefix));
         for (now, command) in commands {
+            assert!(command.fits());
             let mut call = redis::cmd("EVALSHA");
-            call.arg(&self.names[Script::of(&command.terms) as usize]).arg(2);
-            common.arguments(&mut call, command).unwrap();
+            call.arg(&self.name);
+            common.arguments(&mut call, &keys, std::iter::once(command));
             call.arg(*now);
             pipeline.add_command(call);
             // Virtual time passes faster than that of the server, so a key must not end by the latter.
@@ -84,7 +83,7 @@ impl Executor {
         assert_eq!(replies.len(), 3 * commands.len());
         let replies = replies.chunks_exact(3).zip(commands);
         let read = replies.map(|(reply, (_, command))| {
-            let answer = answer(&command.ask, &reply[0]);
+            let answer = super::replies(&reply[0], 1).and_then(|replies| answer(&command.ask, &replies.counts[0]));
             let answer = answer.unwrap_or_else(|_| panic!("{:?} to {command:?}", reply[0]));
             (answer, whole(&reply[1]).unwrap())
         });
@@ -129,6 +128,7 @@ fn seeds() -> impl Iterator<Item = u64> {
 }
 
 /// Executes random requests on `terms`, which alternate, by the server and by the model.
+#[expect(clippy::too_many_arguments, reason = "what differs by kind")]
 async fn compare<C: Count + Clone + std::fmt::Debug>(
     executor: &mut Executor,
     random: &mut Rng,
@@ -137,6 +137,7 @@ async fn compare<C: Count + Clone + std::fmt::Debug>(
     idle: Duration,
     fresh: impl Fn() -> C,
     change: impl Fn(&mut C, &CentralTerms),
+    set_used: impl Fn(&mut Central<C>, WallTime, u64) -> Option<UsedReply>,
 ) {
     let mut terms_in_force = terms[0];
     let lease = *random
@@ -194,6 +195,19 @@ async fn compare<C: Count + Clone + std::fmt::Debug>(
                 terms_in_force = *random.choice(terms).unwrap();
             }
             model.change(at(now), |count| change(count, &terms_in_force));
+            let used = amount(random, limit);
+            if random.u32(..25) == 0
+                && let Some(reply) = set_used(&mut model, at(now), used)
+            {
+                let command = Command {
+                    key: key.clone(),
+                    terms: terms_in_force,
+                    ask: Ask::SetUsed(used),
+                };
+                commands.push((now, command));
+                expected.push((Answer::Used(reply), model.clone()));
+                continue;
+            }
             let reply = model.execute(at(now), &request);
             let command = Command {
                 key: key.clone(),
@@ -201,13 +215,12 @@ async fn compare<C: Count + Clone + std::fmt::Debug>(
                 ask: Ask::Tokens(request),
             };
             commands.push((now, command));
-            expected.push((reply, model.clone()));
+            expected.push((Answer::Tokens(reply), model.clone()));
         }
         let answers = executor.execute(&common, &commands).await;
         for (((now, command), (reply, model)), (answer, kept)) in commands.iter().zip(expected).zip(answers) {
             assert_eq!(
-                answer,
-                Answer::Tokens(reply),
+                answer, reply,
                 "{command:?} at {now}, leases of {lease_time:?}: {model:?}"
             );
             let mut forgotten = Central::new(fresh(), lease_time, EPOCH);
@@ -280,6 +293,7 @@ async fn the_script_of_a_bucket_equals_the_model() {
             idle,
             fresh,
             change,
+            |_, _, _| None,
         )
         .await;
     }
@@ -306,7 +320,8 @@ async fn the_script_of_a_window_equals_the_model() {
         let idle = quota.window().mul_f64(1.02);
         let terms = [CentralTerms::Window(quota)];
         let fresh = || CentralWindow::new(&quota);
-        compare(&mut executor, &mut random, &terms, limit, idle, fresh, |_, _| ()).await;
+        let (change, set_used) = (|_: &mut _, _: &_| (), |_: &mut _, _, _| None);
+        compare(&mut executor, &mut random, &terms, limit, idle, fresh, change, set_used).await;
     }
 }
 
@@ -326,7 +341,9 @@ async fn the_script_of_a_quota_equals_the_model() {
         let idle = idle * 3;
         let terms = [CentralTerms::Calendar(quota)];
         let fresh = || CentralQuota::new(quota);
-        compare(&mut executor, &mut random, &terms, limit, idle, fresh, |_, _| ()).await;
+        let set_used = |model: &mut Central<CentralQuota>, now, used| Some(model.set_used(now, used));
+        let change = |_: &mut _, _: &_| ();
+        compare(&mut executor, &mut random, &terms, limit, idle, fresh, change, set_used).await;
     }
 }
 

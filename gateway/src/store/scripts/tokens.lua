@@ -1,13 +1,13 @@
 -- Executes one request of a replica on the `count` above: the rule of `policies::lease::Central`.
 --
--- ARGV[2..10]: microseconds of a lease, replica, sequence, held, returned, charged, needed, waiting, wanted.
+-- ARGV[1..9]: microseconds of a lease, replica, sequence, held, returned, charged, needed, waiting, wanted.
 -- The last argument: most. All amounts are whole and below 2^53.
 --
 -- The state is { count, lease of each replica... }.
 
-local lease_time, replica, sequence = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local held, returned, charged = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local needed, waiting, wanted = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local lease_time, replica, sequence = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local held, returned, charged = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local needed, waiting, wanted = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local most = tonumber(ARGV[#ARGV])
 
 -- Fields of a lease: name of the replica, tokens that it may hold, time of its last request, time from which none of
@@ -96,7 +96,7 @@ if granted < math.max(needed, math.min(wanted, 1)) then
 end
 
 local usable_for = math.min(ends_in or lease_time, lease_time) * 1000
-local reply = { sequence, granted, usable_for, count.left(), next_in, replicas, epoch(), known }
+local reply = { sequence, granted, usable_for, count.left(), next_in, replicas, epoch, known }
 mine = { replica, held + granted, now, now + lease_time, reply }
 store()
 return reply

@@ -1,9 +1,9 @@
 -- Counts a sliding window: the tokens of each cell, a 64th of the window.
 --
--- ARGV[11..13]: limit, nanoseconds of the window and of a cell. A time in nanoseconds is not exact as a double, so it is
+-- ARGV[10..12]: limit, nanoseconds of the window and of a cell. A time in nanoseconds is not exact as a double, so it is
 -- divided digit by digit, and spans are computed from numbers of cells.
 
-local limit, window, cell = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local limit, window, cell = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 -- Microseconds of the time that counts; the number of its cell, and the nanoseconds since that began.
 local at, number, since_start
 -- Numbers of cells and their tokens, in rising order from `first` to `last`; none is empty.

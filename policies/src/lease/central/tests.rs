@@ -222,3 +222,33 @@ fn no_lease_of_a_quota_outlives_its_period() {
     };
     assert_eq!(store.execute(wall(60_000), &back).unwrap().left, 100);
 }
+
+#[test]
+fn what_is_used_of_a_quota_can_be_set() {
+    let mut store = quota(100);
+    let lent = store.execute(wall(0), &request(1, 1)).unwrap().granted;
+    assert_eq!(lent, 4);
+    let reply = store.set_used(wall(100), 90);
+    assert_eq!((reply.was, reply.on_lease, reply.left), (0, lent, 6));
+    // Three of them were spent.
+    let back = Request {
+        held: 0,
+        returned: 1,
+        wanted: 0,
+        needed: 0,
+        waiting: 0,
+        ..request(1, 2)
+    };
+    assert_eq!(store.execute(wall(200), &back).unwrap().left, 7);
+    // Nothing is on lease now, so it is set exactly. A return is not credited twice.
+    let reply = store.set_used(wall(300), 0);
+    assert_eq!((reply.was, reply.on_lease, reply.left), (93, 0, 100));
+    assert_eq!(store.set_used(wall(300), 1_000).left, 0);
+    let again = Request { sequence: 3, ..back };
+    assert_eq!(store.execute(wall(400), &again).unwrap().left, 0);
+    // The next period begins with nothing used, whatever was lent in the one before.
+    store.set_used(wall(500), 0);
+    store.execute(wall(59_900), &request(1, 4)).unwrap();
+    let reply = store.set_used(wall(60_000), 10);
+    assert_eq!((reply.was, reply.on_lease, reply.left), (0, 0, 90));
+}
