@@ -144,7 +144,7 @@ struct Drain {
 }
 
 /// `POST /api/v1/backends/{name}/endpoints` with `{"address": "10.0.0.5:8080", "state": "drained" | "auto"}`: answers with
-/// the endpoints of the backend.
+/// the endpoints of the backend. All replicas that share a store follow.
 pub(super) async fn drain_endpoint(
     _: Authorised,
     _: NoParameters,
@@ -176,6 +176,12 @@ pub(super) async fn drain_endpoint(
             Use::Auto => tracing::warn!(backend = %name, %endpoint, "endpoint is no longer drained"),
         }
     }
+    let drained = backend.endpoints.registry().drained().into_iter();
+    let urls: Vec<_> = drained
+        .filter(|(_, other)| *other == address)
+        .map(|(url, _)| url)
+        .collect();
+    notices::announce_drained(&admin.gateway.state, &name, address, &urls);
     Ok(Json(
         json!({ "backend": name, "endpoints": backends::endpoint_views(backend) }),
     ))

@@ -2,9 +2,11 @@
 //! current period, and answers with the new state.
 //!
 //! Use it to give credit after an outage, or to correct a count after a wrong clock. `?route=NAME` selects a limit of
-//! that route that is counted per tenant. The new count is kept in the state file as any count is.
+//! that route that is counted per tenant. The new count is kept in the state file as any count is. One that replicas
+//! share is set in the store, and every replica gives back what it has on lease of it within a second.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -12,6 +14,7 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use policies::CalendarQuota;
+use policies::lease::UsedReply;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,11 +25,13 @@ use super::tenants::{self, Known};
 use super::token::Authorised;
 use crate::auth::caller::ANONYMOUS;
 use crate::clock::Now;
-use crate::limits::kinds::Terms;
+use crate::control::notices;
+use crate::limits::kinds::{Account, Terms};
 use crate::limits::owner::Owner;
 use crate::limits::store::Origin;
 use crate::limits::{Limit, Per};
 use crate::plan::Plan;
+use crate::store::{Answer, Trouble};
 use crate::{header_fields, json};
 
 #[derive(Deserialize)]
@@ -63,13 +68,55 @@ pub(super) async fn set(
         .filter(|_| tenant != ANONYMOUS)
         .ok_or_else(no_such_tenant)?;
     let (limit, terms) = find(&plan, &tenant, known, &quota, route.as_deref()).ok_or_else(no_such_quota)?;
-    let terms = Terms::Calendar(terms);
-    let account = limit.table.account(Owner::Tenant(&tenant), terms, Origin::Written);
-    let (count, terms) = account.as_calendar().ok_or_else(no_such_quota)?;
-    // Otherwise the amount that was set aside would be added when the clock jumps.
-    state.accounts.set_aside.forget(&limit.metrics.name, &count.owner);
-    let now = Now::read();
-    let was = count.usage.set(terms, now.wall, used);
+    let (name, account) = (
+        Arc::clone(&limit.metrics.name),
+        limit.table.account(Owner::Tenant(&tenant), terms, Origin::Written),
+    );
+    let (set, terms) = match account {
+        Account::Calendar(count, terms) => {
+            // Otherwise the amount that was set aside would be added when the clock jumps.
+            state.accounts.set_aside.forget(&name, &count.owner);
+            let now = Now::read();
+            let was = count.usage.set(&terms, now.wall, used);
+            let balance = count.usage.balance(&terms, now.wall);
+            let set = Set {
+                was,
+                balance,
+                on_lease: 0,
+                resets_in: count.usage.ends_in(&terms, now.wall),
+            };
+            (set, terms)
+        }
+        Account::LeasedCalendar(count, terms) => {
+            let store = state.shared_store.get().ok_or_else(no_such_quota)?;
+            let command = count.set_used(&terms, used);
+            let reply = match store.execute(vec![command]).await.pop() {
+                Some(Ok(Answer::Used(reply))) => reply,
+                Some(Err(trouble)) => return Err(not_set(trouble)),
+                _ => return Err(not_set(Trouble::Unexpected)),
+            };
+            // This replica and the others give back what they have on lease, and ask the store again.
+            let UsedReply { was, on_lease, left } = reply;
+            let now = Now::read();
+            count.recall(left, now);
+            let end = terms.own.every().end(now.wall).elapsed();
+            notices::announce_quota(state, &name, &tenant, left, end.as_secs());
+            let set = Set {
+                was,
+                balance: left,
+                on_lease,
+                resets_in: end.saturating_sub(now.wall.elapsed()),
+            };
+            (set, terms.own)
+        }
+        _ => return Err(no_such_quota()),
+    };
+    let Set {
+        was,
+        balance,
+        on_lease,
+        resets_in,
+    } = set;
     tracing::info!(tenant, quota, route, was, used, "a quota's count was set");
     Ok(Json(json!({
         "tenant": tenant,
@@ -77,10 +124,20 @@ pub(super) async fn set(
         "route": route,
         "was_used": was,
         "used": used,
+        "on_lease": on_lease,
         "most": terms.limit(),
-        "balance": count.usage.balance(terms, now.wall),
-        "resets_in_seconds": header_fields::whole_seconds(count.usage.ends_in(terms, now.wall)),
+        "balance": balance,
+        "resets_in_seconds": header_fields::whole_seconds(resets_in),
     })))
+}
+
+/// What was done.
+struct Set {
+    was: u64,
+    balance: u64,
+    /// Tokens that replicas hold. They count on top until they come back.
+    on_lease: u64,
+    resets_in: Duration,
 }
 
 /// Finds the quota in the tenant's tiers or in the route, and the terms of the tenant.
@@ -90,10 +147,10 @@ fn find<'a>(
     known: &Known,
     quota: &str,
     route: Option<&str>,
-) -> Option<(&'a Limit, CalendarQuota)> {
+) -> Option<(&'a Limit, Terms)> {
     let owner = Owner::Tenant(tenant).key();
     let calendar = |limit: &'a Limit, terms| match terms {
-        Terms::Calendar(terms) if *limit.name == *quota => Some((limit, terms)),
+        Terms::Calendar(_) | Terms::LeasedCalendar(_) if *limit.name == *quota => Some((limit, terms)),
         _ => None,
     };
     match route {
@@ -128,6 +185,16 @@ fn no_such_quota() -> Problem {
         "The tenant has no such quota",
         "/api/v1/tenants lists its limits; one of a route is named with ?route=NAME, and only those of kind quota have a count.",
     )
+}
+
+fn not_set(trouble: Trouble) -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "limits_store_down",
+        "The shared store does not say that the count is set",
+        "Read the balance, and set the count again: that changes nothing if it was set.",
+    )
+    .detail(format!("The trouble is: {trouble}. /api/v1/status says more."))
 }
 
 #[cfg(test)]

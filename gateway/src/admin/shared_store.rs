@@ -12,6 +12,7 @@ use super::list_query::NoParameters;
 use super::numbers::millis;
 use super::problem::Problem;
 use super::state::Admin;
+use crate::control::notices::Changes;
 use crate::observe::timestamp::Timestamp;
 use crate::store::{Health, Replica, Store};
 use crate::{clock, json};
@@ -39,6 +40,8 @@ struct ReplicaView {
     started: Timestamp,
     /// Tokens that it holds.
     on_lease: u64,
+    /// Numbers of changes by operators that are in force there.
+    changes: Changes,
     /// Time since it last told of itself, which it does every five seconds.
     silent_for_ms: u64,
 }
@@ -52,6 +55,7 @@ struct Told {
     generation: u64,
     started: u64,
     on_lease: u64,
+    changes: Changes,
 }
 
 pub(super) async fn replicas(_: NoParameters, State(admin): State<Arc<Admin>>) -> Result<Json<Replicas>, Problem> {
@@ -91,6 +95,7 @@ impl ReplicaView {
             config_generation: told.generation,
             started: Timestamp(Duration::from_secs(told.started)),
             on_lease: told.on_lease,
+            changes: told.changes,
             silent_for_ms: millis(replica.silent_for),
         }
     }

@@ -65,21 +65,36 @@ fn print(shown: Result<String, String>) -> u8 {
 fn replicas(shown: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let listed = shown["replicas"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut rows = vec![["replica", "version", "config", "on lease", "started", "last heard"].map(str::to_owned)];
+    let head = [
+        "replica",
+        "version",
+        "config",
+        "on lease",
+        "revoked",
+        "forced",
+        "drained",
+        "started",
+        "last heard",
+    ];
+    let mut rows = vec![head.map(str::to_owned)];
     for replica in listed {
         let mark = if replica["this"] == true { " *" } else { "" };
         let silent = replica["silent_for_ms"].as_u64().unwrap_or_default();
+        let changes = &replica["changes"];
         rows.push([
             format!("{}{mark}", text(&replica["name"])),
             text(&replica["version"]),
             replica["config_generation"].to_string(),
             replica["on_lease"].to_string(),
+            changes["revoked"].to_string(),
+            changes["forced"].to_string(),
+            changes["drained"].to_string(),
             text(&replica["started"]),
             format!("{:.1} s ago", silent as f64 / 1e3),
         ]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..6).map(width).collect();
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
     let mut page = String::new();
     for row in &rows {
         let mut line = String::new();
@@ -196,16 +211,18 @@ mod tests {
         let shown = json!({
             "replicas": [
                 { "name": "a:1", "this": true, "version": "0.1.0", "config_generation": 4, "on_lease": 12,
+                    "changes": { "revoked": 3, "forced": 1, "drained": 0 },
                     "started": "2026-11-30T12:00:00Z", "silent_for_ms": 1240 },
                 { "name": "host-b:22", "this": false, "version": "0.1.0", "config_generation": 3, "on_lease": 0,
+                    "changes": { "revoked": 3, "forced": 1, "drained": 2 },
                     "started": "2026-11-30T11:00:00Z", "silent_for_ms": 0 },
             ],
             "limits_store": { "address": "redis://cache:6379/0", "up": true, "warning": null },
         });
         let expected = "\
-replica    version  config  on lease  started               last heard
-a:1 *      0.1.0    4       12        2026-11-30T12:00:00Z  1.2 s ago
-host-b:22  0.1.0    3       0         2026-11-30T11:00:00Z  0.0 s ago
+replica    version  config  on lease  revoked  forced  drained  started               last heard
+a:1 *      0.1.0    4       12        3        1       0        2026-11-30T12:00:00Z  1.2 s ago
+host-b:22  0.1.0    3       0         3        1       2        2026-11-30T11:00:00Z  0.0 s ago
 
 store     redis://cache:6379/0, up
 ";

@@ -1,27 +1,34 @@
 //! Tells other replicas what an operator has changed here, and does what was changed there.
 //!
-//! What is spread: revocations and their ends by the admin API, and forced breakers. The revocations of a file are not:
-//! each replica has its own file, or all have the same. A notice is applied once, except that a forced breaker is forced
-//! again after a reload, because its backend may be new. What is in force already is left alone, so nothing that comes
-//! back to the replica that announced it does anything.
+//! What is spread: revocations and their ends by the admin API, forced breakers, drained endpoints, and that the count of
+//! a quota was set. The revocations of a file are not: each replica has its own file, or all have the same. A notice is
+//! applied once, except that a breaker is forced and an endpoint is drained again after a reload, because the backend may
+//! be new. What is in force already is left alone, so nothing that comes back to the replica that announced it does
+//! anything.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policies::breaker::ForcedState;
+use policies::breaker::{self, ForcedState};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
 use crate::auth::revocations::{List, Revoked, RevokedKind, Terms};
+use crate::call::backend::Backend;
+use crate::clock::{self, Now};
+use crate::json as text;
 use crate::plan::{LivePlan, Plan, State};
 use crate::store::{Notice, Store};
-use crate::{clock, json as text};
 
 const REVOKED: &str = "revoked:";
 const BREAKER: &str = "breaker:";
+const DRAINED: &str = "drained:";
+const QUOTA: &str = "quota:";
 
-/// Time for which other replicas can learn that a credential is good again.
+/// Time for which other replicas can learn that a credential is good again, or an endpoint in use.
 const RESTORED_FOR: u64 = 86_400;
 /// Interval between looks at the plan.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,6 +58,25 @@ pub fn announce_breaker(state: &State, backend: &str, word: &str) {
     }
 }
 
+/// Announces which endpoints of a backend with this address are drained, by their URLs; none if they are in use again.
+pub fn announce_drained(state: &State, backend: &str, address: SocketAddr, urls: &[Arc<str>]) {
+    if let Some(store) = state.shared_store.get() {
+        let urls: Vec<&str> = urls.iter().map(|url| &**url).collect();
+        let ends = urls.is_empty().then(|| clock::unix_seconds() + RESTORED_FOR);
+        let name = format!("{DRAINED}{}", json!([backend, address]));
+        announce(store, &name, &json!(urls).to_string(), ends);
+    }
+}
+
+/// Announces that the count of a tenant's quota was set in the store, where so much is left. `ends` is the end of its
+/// period, in seconds since 1970: until then, a replica may refuse the tenant because of what the store has told before.
+pub fn announce_quota(state: &State, limit: &str, tenant: &str, left: u64, ends: u64) {
+    if let Some(store) = state.shared_store.get() {
+        let name = format!("{QUOTA}{}", json!([limit, tenant]));
+        announce(store, &name, &left.to_string(), Some(ends));
+    }
+}
+
 fn announce(store: &Store, name: &str, value: &str, ends: Option<u64>) {
     if !store.announce(name, value, ends) {
         tracing::error!(
@@ -73,28 +99,37 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
     let (name, started) = (process_name(), clock::unix_seconds());
     let mut changes = store.watch_notices();
     let mut applied = Applied::default();
-    let (mut generation, mut is_changed) = (0, true);
+    let (mut generation, mut is_changed, mut told_last) = (0, true, Changes::default());
     let mut round = tokio::time::interval(LOOK);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let plan = live.load();
+        let is_new_plan = std::mem::replace(&mut generation, plan.generation) != plan.generation;
+        if is_changed || is_new_plan {
+            let news = applied.news(store.notices(), is_new_plan);
+            for (backend, word) in &news.breakers {
+                force(&plan, backend, word);
+            }
+            news.drained.iter().for_each(|drained| drain(&plan, drained));
+            for (limit, tenant, left) in &news.quotas {
+                if let Some((count, _)) = state.accounts.leased_quota(limit, tenant) {
+                    count.recall(*left, Now::read());
+                }
+            }
+            revoke(&state, news.revoked, news.restored).await;
+        }
+        let in_force = Changes::of(&plan, &state);
         let told = json!({
             "name": name,
             "version": env!("CARGO_PKG_VERSION"),
             "generation": plan.generation,
             "started": started,
             "on_lease": state.accounts.leasing.held(),
+            "changes": in_force,
         });
-        let is_new_plan = std::mem::replace(&mut generation, plan.generation) != plan.generation;
+        let is_news = std::mem::replace(&mut told_last, in_force) != in_force;
         // What is on lease changes all the time, so it is told with the next word.
-        store.set_presence(&told.to_string(), is_new_plan);
-        if is_changed || is_new_plan {
-            let news = applied.news(store.notices(), is_new_plan);
-            for (backend, word) in &news.breakers {
-                force(&plan, backend, word);
-            }
-            revoke(&state, news.revoked, news.restored).await;
-        }
+        store.set_presence(&told.to_string(), is_new_plan || is_news);
         is_changed = tokio::select! {
             changed = changes.changed() => match changed {
                 Ok(()) => true,
@@ -105,20 +140,59 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
     }
 }
 
+/// Numbers of changes by operators that are in force in one replica, for comparison with others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Revoked credentials, those of the file included.
+    pub revoked: usize,
+    /// Breakers that are forced.
+    pub forced: usize,
+    /// Endpoints that are drained.
+    pub drained: usize,
+}
+
+impl Changes {
+    fn of(plan: &Plan, state: &State) -> Self {
+        let now = clock::now();
+        let is_forced = |backend: &&Arc<Backend>| {
+            let now = backend.guards.breaker.state(now);
+            backend.breaker_on && matches!(now, breaker::State::ForcedOpen | breaker::State::ForcedClosed)
+        };
+        let drained = |backend: &Arc<Backend>| backend.endpoints.registry().drained().len();
+        Self {
+            revoked: state.revocations.in_force().list().len(),
+            forced: plan.backends.iter().filter(is_forced).count(),
+            drained: plan.backends.iter().map(drained).sum(),
+        }
+    }
+}
+
 /// Times of the announcements that were applied, by name.
 #[derive(Debug, Default)]
 struct Applied(HashMap<Box<str>, u64>);
+
+/// Endpoints of a backend with one address.
+#[derive(Debug, PartialEq, Eq)]
+struct Drained {
+    backend: String,
+    address: SocketAddr,
+    /// URLs of those that are drained; none if they are in use again.
+    urls: Vec<Arc<str>>,
+}
 
 /// What is to be done.
 #[derive(Debug, Default, PartialEq)]
 struct News {
     breakers: Vec<(String, String)>,
+    drained: Vec<Drained>,
+    /// Limit, tenant, and what the central count had left.
+    quotas: Vec<(Arc<str>, String, u64)>,
     revoked: List,
     restored: Vec<Revoked>,
 }
 
 impl Applied {
-    /// Returns what of the notices has not been applied; of forced breakers all if the plan is new.
+    /// Returns what of the notices has not been applied; of breakers and endpoints all if the plan is new.
     fn news(&mut self, notices: Vec<Notice>, is_new_plan: bool) -> News {
         let mut news = News::default();
         let mut applied = HashMap::with_capacity(notices.len());
@@ -127,6 +201,15 @@ impl Applied {
             if let Some(backend) = notice.name.strip_prefix(BREAKER) {
                 if is_new || is_new_plan {
                     news.breakers.push((backend.to_owned(), notice.value.into_string()));
+                }
+            } else if let Some(name) = notice.name.strip_prefix(DRAINED) {
+                if is_new || is_new_plan {
+                    news.drained.extend(read_drained(name, &notice.value));
+                }
+            } else if let Some(name) = notice.name.strip_prefix(QUOTA) {
+                let read = text::typed::<(String, String)>(name.as_bytes(), LONGEST).ok();
+                if is_new && let Some(((limit, tenant), left)) = read.zip(notice.value.parse().ok()) {
+                    news.quotas.push((limit.into(), tenant, left));
                 }
             } else if is_new && let Some(revoked) = notice.name.strip_prefix(REVOKED).and_then(read_revoked) {
                 if notice.value.is_empty() {
@@ -146,6 +229,13 @@ fn read_revoked(written: &str) -> Option<Revoked> {
     let (kind, name, issuer): (String, String, Option<String>) = text::typed(written.as_bytes(), LONGEST).ok()?;
     let kind = RevokedKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
     Revoked::new(kind, &name, issuer.as_deref()).ok()
+}
+
+fn read_drained(name: &str, value: &str) -> Option<Drained> {
+    let (backend, address) = text::typed(name.as_bytes(), LONGEST).ok()?;
+    let urls: Vec<String> = text::typed(value.as_bytes(), LONGEST).ok()?;
+    let urls = urls.into_iter().map(Arc::from).collect();
+    Some(Drained { backend, address, urls })
 }
 
 fn read_terms(written: &str) -> Option<Terms> {
@@ -170,6 +260,27 @@ fn force(plan: &Plan, name: &str, word: &str) {
         "auto" => breaker.unforce(now),
         _ => None,
     });
+}
+
+fn drain(plan: &Plan, drained: &Drained) {
+    let Drained { backend, address, urls } = drained;
+    let Some(found) = plan.backends.iter().find(|found| *found.name == **backend) else {
+        return;
+    };
+    let registry = found.endpoints.registry();
+    let before = registry.drained();
+    if urls.is_empty() {
+        if before.iter().any(|(_, other)| other == address) {
+            registry.drain(*address, false);
+            tracing::warn!(%backend, %address, "endpoint is no longer drained, as on another replica");
+        }
+        return;
+    }
+    let all: Vec<_> = urls.iter().map(|url| (Arc::clone(url), *address)).collect();
+    if all.iter().any(|one| !before.contains(one)) {
+        registry.drain_again(&all);
+        tracing::warn!(%backend, %address, "endpoint is drained, as on another replica");
+    }
 }
 
 /// Puts revocations of other replicas in force, on a thread where writing the file delays nothing.
@@ -257,6 +368,33 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_is_drained_again_under_a_new_plan() {
+        let mut applied = Applied::default();
+        let name = r#"drained:["users","10.0.0.5:8080"]"#;
+        let drained = |urls: &[&str]| Drained {
+            backend: "users".to_owned(),
+            address: "10.0.0.5:8080".parse().unwrap(),
+            urls: urls.iter().map(|url| Arc::from(*url)).collect(),
+        };
+        let first = || vec![notice(name, r#"["http://users:8080"]"#, 5)];
+        let expected = [drained(&["http://users:8080"])];
+        assert_eq!(applied.news(first(), false).drained, expected);
+        assert_eq!(applied.news(first(), false).drained, []);
+        assert_eq!(applied.news(first(), true).drained, expected);
+        assert_eq!(applied.news(vec![notice(name, "[]", 6)], false).drained, [drained(&[])]);
+    }
+
+    #[test]
+    fn a_quota_is_recalled_once() {
+        let mut applied = Applied::default();
+        let set = |left, at| vec![notice(r#"quota:["monthly","acme"]"#, left, at)];
+        let expected = |left| [(Arc::from("monthly"), "acme".to_owned(), left)];
+        assert_eq!(applied.news(set("70", 5), false).quotas, expected(70));
+        assert_eq!(applied.news(set("70", 5), true).quotas, []);
+        assert_eq!(applied.news(set("70", 6), false).quotas, expected(70));
+    }
+
+    #[test]
     fn a_notice_that_cannot_be_read_does_nothing() {
         let notices = [
             ("revoked:", "{}"),
@@ -265,6 +403,10 @@ mod tests {
             ("revoked:[\"key\",\"a\",\"issuer\"]", "{}"),
             ("revoked:[\"key\",\"a\",null]", "{\"until\":\"now\"}"),
             ("revoked:[\"key\",\"a\",null]", "{"),
+            ("drained:[\"users\",\"nowhere\"]", "[]"),
+            ("drained:[\"users\",\"10.0.0.5:8080\"]", "{}"),
+            ("quota:[\"monthly\"]", "1"),
+            ("quota:[\"monthly\",\"acme\"]", "-1"),
             ("another:thing", "{}"),
         ];
         for (name, value) in notices {

@@ -1,5 +1,7 @@
 //! Checks what replicas that share a store tell each other: revocations, forced breakers, and that they are there.
 
+use std::time::Instant;
+
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::Fleet;
 use fixtures::redis_server::RedisServer;
@@ -104,6 +106,100 @@ async fn a_forced_breaker_is_forced_on_every_replica() {
     for gateway in [&one, &two, &late] {
         becomes(gateway, "key-1", 200).await;
     }
+}
+
+#[tokio::test]
+async fn a_drained_endpoint_is_drained_on_every_replica() {
+    let Some(redis) = RedisServer::start() else { return };
+    let (fleet, setup) = setup(&redis).await;
+    let (one, two) = tokio::join!(setup.clone().start(), setup.clone().start());
+    let drain = |state| json!({ "address": fleet.backend("api").address(), "state": state });
+    let target = "/api/v1/backends/api/endpoints";
+    change(&one, Method::POST, target, &drain("drained")).await;
+    becomes(&two, "key-1", 503).await;
+    let late = setup.clone().start().await;
+    becomes(&late, "key-1", 503).await;
+    // A reload there keeps it.
+    two.signal(Signal::Hup);
+    eventually(SOON, "the new config", || async {
+        (two.metric("gateway_config_generation", &[]).await == 2.0).then_some(())
+    })
+    .await;
+    becomes(&two, "key-1", 503).await;
+    let drained = eventually(SOON, "all tell of it", || async {
+        let shown = one.admin_json("/api/v1/replicas").await;
+        let replicas = shown["replicas"].as_array().cloned().unwrap_or_default();
+        let counts: Vec<_> = replicas
+            .iter()
+            .map(|replica| replica["changes"]["drained"].clone())
+            .collect();
+        (counts.len() == 3 && counts.iter().all(|count| *count == 1)).then_some(shown)
+    });
+    let shown = drained.await;
+    assert_eq!(shown["replicas"][0]["changes"]["forced"], 0, "{shown:#}");
+
+    change(&late, Method::POST, target, &drain("auto")).await;
+    for gateway in [&one, &two, &late] {
+        becomes(gateway, "key-1", 200).await;
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_is_set_holds_on_every_replica() {
+    let Some(redis) = RedisServer::start() else { return };
+    let (fleet, api) = one_backend("api").await;
+    let config = Config::with(TOP)
+        .top(format!(
+            "limits_store: {{ redis: {{ url: \"{}\" }}, call_limit: 100ms }}",
+            redis.url()
+        ))
+        .backend("api", api.address(), "")
+        .mapped("any", "api", "limits: { monthly: { limit: 40, every: month } }");
+    let setup = Setup::new(config.to_string())
+        .file("keys.yaml", key_file(&[KeyLine::new("k1", "acme", "key-1")]))
+        .file("admin.token", TOKEN);
+    let (one, two) = tokio::join!(setup.clone().start(), setup.clone().start());
+    let set = async |gateway: &Gateway, used: u64| -> Value {
+        let target = "/api/v1/tenants/acme/quotas/monthly?route=any";
+        change(gateway, Method::POST, target, &json!({ "used": used }))
+            .await
+            .json()
+    };
+    becomes(&one, "key-1", 200).await;
+    becomes(&two, "key-1", 200).await;
+    set(&one, 40).await;
+    becomes(&one, "key-1", 429).await;
+    becomes(&two, "key-1", 429).await;
+    // They would refuse until the end of the month.
+    set(&two, 0).await;
+    becomes(&one, "key-1", 200).await;
+    becomes(&two, "key-1", 200).await;
+
+    // Exact as soon as nothing is on lease.
+    let answer = eventually(SOON, "all leases have come back", || async {
+        let answer = set(&one, 30).await;
+        (answer["on_lease"] == 0).then_some(answer)
+    })
+    .await;
+    assert_eq!(
+        (&answer["used"], &answer["balance"]),
+        (&json!(30), &json!(10)),
+        "{answer}"
+    );
+    let mut admitted = 0;
+    let ask = async |gateway: &Gateway| gateway.get("/any/echo").key("key-1").send().await.status;
+    let started = Instant::now();
+    while admitted < 10 {
+        assert!(started.elapsed() < SOON, "only {admitted} of 10 are admitted");
+        for gateway in [&one, &two] {
+            admitted += u32::from(ask(gateway).await == 200);
+        }
+    }
+    for gateway in [&one, &two, &one, &two] {
+        assert_eq!(ask(gateway).await, 429, "{admitted} were admitted");
+    }
+    assert_eq!(admitted, 10);
+    drop(fleet);
 }
 
 #[tokio::test]

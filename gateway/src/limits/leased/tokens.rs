@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use policies::lease::{Owed, Short};
-use policies::{Lease, LeaseTerms, LeasedTokens, Moment, WallTime};
+use policies::{CalendarQuota, Lease, LeaseTerms, LeasedTokens, Moment, WallTime};
 
 use super::part::{Known, Leasable};
 use super::waiting::{Line, Ticket, Verdict};
 use super::{COME_BACK, LeasedTerms, Leasing, QueueMark, Renewed, WhenDown, store_key};
 use crate::clock::Now;
-use crate::limits::kinds::{LimitCounter, NewAccount, NotTaken, SavedCount, Taken, time};
+use crate::limits::kinds::{LimitCounter, NewAccount, NotTaken, QuotaCount, SavedCount, Taken, time};
 use crate::rejection::{Rejection, Violation};
 use crate::store::{Answer, Ask, Command, StoreKey, Trouble};
 
@@ -53,6 +53,8 @@ struct Shared<T> {
     is_called: bool,
     /// Whether somebody wanted the account to be tended meanwhile.
     again: bool,
+    /// Whether everything on lease is to be given back with the next command.
+    is_recalled: bool,
     /// Tokens held after the last answer.
     held: u64,
     /// Whether the lease was looked at since, a while before its end.
@@ -144,11 +146,30 @@ impl<C: Leasable> LeasedCount<C> {
         self.tokens.balance(now.moment)
     }
 
+    /// Gives back what is on lease, and forgets what the store has refused: its count was set, and had this left then.
+    pub fn recall(&self, left: u64, now: Now) {
+        self.note(left, now);
+        self.tokens.refuse(Moment::ZERO, 0);
+        self.shared().is_recalled = true;
+        self.queue();
+    }
+
     fn note(&self, left: u64, now: Now) {
         self.left.store(left, Relaxed);
         let wall = u64::try_from(now.wall.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.left_at_wall.store(wall, Relaxed);
         self.left_at.store(now.moment.nanos().max(1), Relaxed);
+    }
+}
+
+impl LeasedCount<QuotaCount> {
+    /// Returns the command that sets what is used of the quota, in the store.
+    pub fn set_used(&self, terms: &LeasedTerms<CalendarQuota>, used: u64) -> Command {
+        Command {
+            key: self.key.clone(),
+            terms: QuotaCount::central(&terms.own),
+            ask: Ask::SetUsed(used),
+        }
     }
 }
 
@@ -187,6 +208,7 @@ impl<C: Leasable> LimitCounter for LeasedCount<C> {
                 line: Line::default(),
                 is_called: false,
                 again: false,
+                is_recalled: false,
                 held: 0,
                 is_looked_at: false,
             }),
@@ -376,6 +398,7 @@ impl<C: Leasable> Renewed for LeasedCount<C> {
             shared.again = true;
             return None;
         }
+        let is_recalled = std::mem::take(&mut shared.is_recalled);
         let terms = shared.terms?;
         // Some of them may have come just before the last answer.
         self.tell(&mut shared.line, now);
@@ -386,11 +409,14 @@ impl<C: Leasable> Renewed for LeasedCount<C> {
         let replica = self.leasing.replica();
         let lease = shared.lease.get_or_insert_with(|| Lease::new(replica));
         lease.give_up(self.late.swap(0, Relaxed));
-        let request = if is_used && !drain {
+        // A request without an answer is repeated before anything else is asked.
+        let waits_for_answer = is_recalled && lease.outstanding().is_some();
+        let request = if is_used && !drain && !is_recalled {
             lease.renew(&terms.lease, &self.tokens, &self.owed, now, waiting)
         } else {
-            lease.give_back(&terms.lease, &self.tokens, &self.owed, now, drain)
+            lease.give_back(&terms.lease, &self.tokens, &self.owed, now, drain || is_recalled)
         };
+        shared.is_recalled = waits_for_answer;
         let Some(request) = request else {
             // Nothing is wanted, so the next caller that finds too little may ask again.
             self.tokens.ask_again();
@@ -456,7 +482,7 @@ impl<C: Leasable> Renewed for LeasedCount<C> {
         let (lease, time) = (lease.as_ref(), terms.as_ref().map(|terms| terms.lease.time()));
         let time = time.unwrap_or(COME_BACK);
         let is_behind = lease.is_some_and(|lease| lease.outstanding().is_some() || lease.unused() > 0);
-        let has_more = !line.is_empty();
+        let has_more = !line.is_empty() || shared.is_recalled;
         if std::mem::take(&mut shared.again) || has_more {
             return Some(now);
         }

@@ -10,15 +10,17 @@ pub mod state_file;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use policies::CalendarQuota;
 
 use self::account_caps::{AccountCaps, AccountLimits};
 use self::rows::Rows;
 use self::set_aside::LeftCounts;
 use crate::clock::Now;
 use crate::limits::charge_log::ChargeLog;
-use crate::limits::kinds::{Account, ByCounter, IntoAccount, Kind};
-use crate::limits::leased::Leasing;
-use crate::limits::store::{SharedCounts, Table, TermsByOwner};
+use crate::limits::kinds::{Account, ByCounter, IntoAccount, Kind, QuotaCount};
+use crate::limits::leased::{LeasedCount, LeasedTerms, Leasing};
+use crate::limits::owner::Owner;
+use crate::limits::store::{Origin, SharedCounts, Table, TermsByOwner};
 
 /// All tables, by the name of the limit and its kind. They outlive every plan.
 pub struct Accounts {
@@ -50,6 +52,9 @@ struct NewTable {
     rooms: Arc<AccountCaps>,
     leasing: Arc<Leasing>,
 }
+
+/// Count of a calendar quota that replicas share, with its terms.
+pub type LeasedQuota = (Arc<LeasedCount<QuotaCount>>, LeasedTerms<CalendarQuota>);
 
 impl ByCounter for NewTable {
     type Output = Arc<dyn Table>;
@@ -94,6 +99,16 @@ impl Accounts {
     /// Returns the calendar quota's table of a limit, if there is one.
     pub fn of_quota(&self, limit: &Arc<str>) -> Option<Arc<dyn Table>> {
         self.of(limit, Kind::Calendar)
+    }
+
+    /// Returns a tenant's count of a calendar quota that replicas share, with the terms in force; `None` if the limit is no
+    /// such quota.
+    pub fn leased_quota(&self, limit: &Arc<str>, tenant: &str) -> Option<LeasedQuota> {
+        let (table, owner) = (self.of(limit, Kind::LeasedCalendar)?, Owner::Tenant(tenant));
+        match table.account(owner, table.terms(owner.key()), Origin::Restored) {
+            Account::LeasedCalendar(count, terms) => Some((count, terms)),
+            _ => None,
+        }
     }
 
     /// Returns the table of a limit and kind, if there is one.
