@@ -52,9 +52,10 @@ impl Leasable for Bucket {
     }
 
     fn left(quota: &Self::Terms, known: Known, now: Now) -> u64 {
-        let passed = now.moment.since(known.at.moment).as_nanos();
-        let earned = passed / quota.time_to_earn(1).as_nanos().max(1);
-        let earned = u64::try_from(earned).unwrap_or(u64::MAX);
+        // Each answer tells the balance, so this is a division of 64 bits.
+        let passed = now.moment.nanos().saturating_sub(known.at.moment.nanos());
+        let interval = u64::try_from(quota.time_to_earn(1).as_nanos()).unwrap_or(u64::MAX);
+        let earned = passed / interval.max(1);
         known.left.saturating_add(earned).min(quota.burst())
     }
 }
