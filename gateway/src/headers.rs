@@ -18,7 +18,8 @@ mod via;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
+    EXPECT, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
@@ -120,9 +121,22 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Removes hop-by-hop fields and `x-gateway-*` from the trailers of an answer.
+/// Removes from the trailers of an answer hop-by-hop fields, `x-gateway-*`, and what frames a message or says how its
+/// content is to be read, because it is too late for that (RFC 9110 section 6.5.1).
 pub fn clean_answer_trailers(trailers: &mut HeaderMap) {
     remove(trailers, |kind| matches!(kind, Kind::HopByHop | Kind::Gateway));
+    for name in [
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+    ] {
+        trailers.remove(name);
+    }
+    for name in [HOST, SET_COOKIE, TRAILER] {
+        trailers.remove(name);
+    }
 }
 
 /// Removes hop-by-hop fields and `x-gateway-*` from a backend's answer, and adds the gateway's `Via`.

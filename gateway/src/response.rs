@@ -1,7 +1,7 @@
 //! Sends an answer to the caller: streams its body and closes the request's record at its last byte.
 //!
 //! Invariant: a request is observed exactly once, however its answer ends. An answer that breaks off is never taken for
-//! a complete one, neither by the caller (hyper aborts the connection) nor by the log.
+//! a complete one, neither by the caller (its connection or stream is aborted) nor by the log.
 
 mod events;
 mod keeping;
@@ -16,7 +16,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use hyper::upgrade::OnUpgrade;
 use policies::Moment;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::events::Events;
 pub use self::keeping::CachePlacement;
@@ -71,15 +73,23 @@ pub struct Switched {
 }
 
 impl Switched {
+    /// Takes the caller's stream, if the tunnel is one of an HTTP/2 connection.
+    pub fn take_stream(&mut self) -> Option<OnUpgrade> {
+        self.tunnel.caller.take()
+    }
+
     /// Carries bytes until the end, and closes the request's record. `leaving` is ready when the process shuts down.
-    pub async fn carry(self, leaving: impl Future<Output = ()>) {
+    pub async fn carry<C>(self, caller: &mut C, leaving: impl Future<Output = ()>)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
         let Self { tunnel, mut open } = self;
         let record: &mut RequestRecord = &mut open.record;
         let carried = ByteCounts {
             from_caller: &mut record.bytes_in,
             to_caller: &mut record.bytes_out,
         };
-        match tunnel.carry(carried, leaving).await {
+        match tunnel.carry(caller, carried, leaving).await {
             End::Closed | End::Leaving => open.record.end(),
             End::Idle => {
                 open.record.note_fault("nothing was said for too long");
@@ -89,11 +99,18 @@ impl Switched {
                 open.record.note_fault("a tunnel has lived as long as one may");
                 open.record.end();
             }
-            End::Broken(error) => {
-                open.record.attempts.end(clock::now(), Some(Outcome::Broken), None);
-                open.record.note_fault(format!("the tunnel broke: {error}"));
-            }
+            End::Broken(error) => Self::broke(open, &error),
         }
+    }
+
+    /// Records that the tunnel broke before it carried anything.
+    pub fn fail(self, error: &dyn std::fmt::Display) {
+        Self::broke(self.open, error);
+    }
+
+    fn broke(mut open: Open, error: &dyn std::fmt::Display) {
+        open.record.attempts.end(clock::now(), Some(Outcome::Broken), None);
+        open.record.note_fault(format!("the tunnel broke: {error}"));
     }
 }
 
@@ -108,7 +125,7 @@ impl AnswerBody {
             open: Some(open),
             grpc: None,
         };
-        // hyper does not poll an empty body for its end.
+        // An empty body is not polled for its end.
         body.end_if_over();
         body
     }

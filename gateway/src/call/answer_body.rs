@@ -139,8 +139,7 @@ impl BodyFault {
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Own(ExchangeError::Refused(refusal)) => Some(*refusal),
-            Self::Own(_) | Self::CutShort => None,
-            Self::Shared(error) => Refusal::behind(error),
+            Self::Own(_) | Self::Shared(_) | Self::CutShort => None,
         }
     }
 }

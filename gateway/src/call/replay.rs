@@ -88,7 +88,7 @@ struct Progress {
     is_whole: bool,
 }
 
-/// Fault that ended a request body. hyper reports it as the cause of the failed exchange.
+/// Fault that ended a request body. hyper reports it as the cause of a failed exchange over HTTP/2.
 #[derive(Debug)]
 pub struct UploadFault(Upload);
 

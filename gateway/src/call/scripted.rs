@@ -3,9 +3,11 @@
 //! Everything else is real: pool, exchange, guards, deadlines. The endpoint's address has port 0, so no endpoint can be
 //! reached once the connections are used up.
 
+use std::future::{pending, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,9 +21,7 @@ use hyper::server;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use policies::Moment;
-use tokio::io::AsyncWriteExt;
-use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backend::Backend;
 use super::endpoints::{Member, Pools};
@@ -31,6 +31,7 @@ use super::transport::Transport;
 use crate::clock;
 use crate::headers;
 use crate::wire::caller_body::CallerBody;
+use crate::wire::upload::{Wanted, upload};
 
 /// Address of every scripted endpoint. Nothing can be reached there.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -233,49 +234,28 @@ fn body(tail: Tail, active: Active) -> ScriptedBody {
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// Returns the body of a request whose caller sends `pieces`: each a pause before it and a size in bytes. The body is
-/// sent with a `Content-Length`, or in chunks without `length`. Nothing follows the pieces; a chunked body has an end
-/// only if `ends` is set.
-pub(crate) async fn caller_body(pieces: Vec<(Duration, usize)>, length: Option<usize>, ends: bool) -> CallerBody {
-    let (mut caller, ours) = tokio::io::duplex(64 * 1024);
-    let (bring, brought) = oneshot::channel();
-    let bring = Mutex::new(Some(bring));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let bring = bring.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let _ = bring.expect("one request").send(request.into_body());
-        std::future::pending::<Result<Response<Full<Bytes>>, Broke>>()
-    });
+/// Returns the body of a request whose caller sends `pieces`: each a pause before it and a size in bytes. The body states
+/// `length` if there is one. Nothing follows the pieces; a body without a length has an end only if `ends` is set.
+pub(crate) fn caller_body(pieces: Vec<(Duration, usize)>, length: Option<usize>, ends: bool) -> CallerBody {
+    let (writer, reader) = upload(length.map(|length| length as u64));
+    let began = Instant::now();
     tokio::spawn(async move {
-        // Never answered: the connection ends with the test.
-        let _ = server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(ours), service)
-            .await;
-    });
-    tokio::spawn(async move {
-        let framing = match length {
-            Some(length) => format!("content-length: {length}"),
-            None => "transfer-encoding: chunked".to_owned(),
-        };
-        caller
-            .write_all(format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n").as_bytes())
-            .await?;
+        let (mut due, mut left) = (began, length);
         for (pause, size) in pieces {
-            sleep(pause).await;
-            let piece = vec![b'x'; size];
-            if length.is_none() {
-                caller.write_all(format!("{size:x}\r\n").as_bytes()).await?;
+            due += pause;
+            sleep_until(due).await;
+            if poll_fn(|cx| writer.poll_wanted(cx)).await == Wanted::Nothing {
+                return;
             }
-            caller.write_all(&piece).await?;
-            if length.is_none() {
-                caller.write_all(b"\r\n").await?;
-            }
+            left = left.map(|left| left - size);
+            let piece = Frame::data(Bytes::from(vec![b'x'; size]));
+            writer.give(piece, left == Some(0), &mut Context::from_waker(Waker::noop()));
         }
-        if ends && length.is_none() {
-            caller.write_all(b"0\r\n\r\n").await?;
+        if ends && length.is_none() && poll_fn(|cx| writer.poll_wanted(cx)).await == Wanted::Piece {
+            writer.end(Ok(()), &mut Context::from_waker(Waker::noop()));
         }
         // The caller stays connected and sends nothing.
-        std::future::pending::<std::io::Result<()>>().await
+        pending::<()>().await;
     });
-    let incoming = brought.await.expect("a request comes");
-    CallerBody::new(incoming, None, headers::clean_trailers)
+    CallerBody::of_connection(reader, None, headers::clean_trailers)
 }

@@ -1,7 +1,7 @@
 //! Refuses a request whose body could be framed in two ways, which request smuggling needs.
 //!
-//! For HTTP/1, [`crate::wire::framing`] has checked the raw bytes before hyper reads them, because hyper resolves some
-//! ambiguities before the fields can be seen. This file checks the fields themselves in every HTTP version.
+//! For HTTP/1, [`crate::wire::http1`] has read the raw bytes and refused what is ambiguous. This file checks the fields
+//! themselves in every HTTP version.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, Uri, Version};
@@ -13,7 +13,7 @@ use crate::setting::SettingId;
 ///
 /// # Errors
 /// [`Rejection::HeadersTooLarge`] for too many field lines. [`Rejection::MalformedRequest`] for a transfer coding other
-/// than one `chunked` on HTTP/1.1 (hyper would decode the chunks, and the other codings would be lost), for a
+/// than one `chunked` on HTTP/1.1 (the chunks were decoded, and the other codings would be lost), for a
 /// `Content-Length` that is not one plain number or stands beside a transfer coding, and for a connection-specific
 /// field on HTTP/2 (RFC 9113 section 8.2.2).
 pub fn check(version: Version, headers: &HeaderMap, most: usize) -> Result<(), Rejection> {

@@ -25,7 +25,8 @@ use crate::wire::caller_body::CallerBody;
 /// A caller whose connection becomes a WebSocket if the backend agrees.
 pub(super) struct Switching {
     handshake: Handshake,
-    caller: OnUpgrade,
+    /// The stream that switches; `None` if the whole connection does.
+    caller: Option<OnUpgrade>,
 }
 
 impl Exchange<'_> {
@@ -73,8 +74,9 @@ impl Exchange<'_> {
         // If the connection cannot be switched, the request goes on as a plain one: its upgrade fields are already
         // removed.
         let switching = handshake.and_then(|handshake| {
-            let caller = head.extensions.remove::<OnUpgrade>()?;
-            Some(Switching { handshake, caller })
+            let caller = head.extensions.remove::<OnUpgrade>();
+            let can_switch = caller.is_some() || !handshake.of_stream;
+            can_switch.then_some(Switching { handshake, caller })
         });
         if switching.is_some() && !body.is_end_stream() {
             // The backend could not tell the bytes of a body from those of the tunnel.

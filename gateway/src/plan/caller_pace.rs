@@ -106,7 +106,7 @@ impl Pace {
             .collect();
         let sum: usize = pieces.iter().map(|(_, size)| size).sum();
         let length = self.has_length.then_some(sum + usize::from(!self.ends));
-        let body = caller_body(pieces, length, self.ends).await;
+        let body = caller_body(pieces, length, self.ends);
         let limit = crate::setting::Configured {
             value: 1 << 20,
             by: crate::setting::SettingId::URI,

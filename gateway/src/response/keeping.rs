@@ -69,7 +69,7 @@ impl Keeping {
         Poll::Ready(polled)
     }
 
-    /// Keeps the answer at its last byte, because hyper may not poll a body again after that.
+    /// Keeps the answer at its last byte, because a body may not be polled again after that.
     fn keep_if_over(&mut self) {
         if self.is_over() {
             self.keep();

@@ -32,7 +32,8 @@ const LEAVE: Duration = Duration::from_secs(1);
 
 /// Two connections that become one tunnel.
 pub struct Tunnel {
-    pub caller: OnUpgrade,
+    /// The caller's stream of an HTTP/2 connection; `None` if the whole connection switches.
+    pub caller: Option<OnUpgrade>,
     pub backend: SwitchedBackend,
     /// Answer that holds the slot and the connection.
     pub held: Box<ReplyBody>,
@@ -72,10 +73,16 @@ pub enum End {
 }
 
 impl Tunnel {
-    /// Carries bytes until the end. `leaving` is ready when the process shuts down.
-    pub async fn carry(self, mut carried: ByteCounts<'_>, leaving: impl Future<Output = ()>) -> End {
+    /// Carries bytes until the end. `caller` is the connection that switches, `leaving` is ready when the process shuts
+    /// down.
+    pub async fn carry<C: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        caller: &mut C,
+        mut carried: ByteCounts<'_>,
+        leaving: impl Future<Output = ()>,
+    ) -> End {
         let Self {
-            caller,
+            caller: _,
             backend,
             held,
             idle,
@@ -86,14 +93,10 @@ impl Tunnel {
             over: limit.map_or(Moment::MAX, |limit| clock::now() + limit),
         };
         let _held = held;
-        let mut caller = match caller.await {
-            Ok(caller) => TokioIo::new(caller),
-            Err(error) => return End::Broken(io::Error::other(error)),
-        };
         match backend {
-            SwitchedBackend::Own(mut backend) => join(&mut caller, &mut *backend, limits, &mut carried, leaving).await,
+            SwitchedBackend::Own(mut backend) => join(caller, &mut *backend, limits, &mut carried, leaving).await,
             SwitchedBackend::Shared(backend) => match backend.await {
-                Ok(backend) => join(&mut caller, &mut TokioIo::new(backend), limits, &mut carried, leaving).await,
+                Ok(backend) => join(caller, &mut TokioIo::new(backend), limits, &mut carried, leaving).await,
                 Err(error) => End::Broken(io::Error::other(error)),
             },
         }

@@ -2,8 +2,8 @@
 //!
 //! It lies below TLS, so that the reaper sees what the network does.
 //!
-//! hyper reads no further than it needs, so it does not notice a caller that has left behind unread bytes. This file
-//! detects that from the socket's state, whatever lies unread in it.
+//! While a request is served, nothing is read beyond it, so no read tells that the caller has left. This file detects that
+//! from the socket's state, whatever lies unread in it.
 
 use std::io::{self, Read as _};
 use std::pin::{Pin, pin};
@@ -200,7 +200,7 @@ impl AsyncWrite for GuardedIo {
         self.stream.is_write_vectored()
     }
 
-    /// Buffers nothing, so only checks the caller. hyper calls this whenever it has nothing else to do.
+    /// Buffers nothing, so only checks the caller. Called whenever there is nothing else to do.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_presence(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)

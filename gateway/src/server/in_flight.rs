@@ -41,12 +41,6 @@ impl InFlight {
             || edge.most_requests.is_some_and(|most| self.activity.requests() >= most)
     }
 
-    /// Returns whether more of an unread body is still to come. The connection then closes after the answer.
-    pub(super) fn leaves_a_body(&self) -> bool {
-        let unasked = self.flow.as_ref().is_some_and(|flow| !flow.is_asked_for());
-        unasked && self.activity.is_within_body()
-    }
-
     /// Sets the moment by which the answer must be sent.
     pub(super) fn expires(&self, moment: Option<Moment>) {
         match self.flow.as_ref().filter(|flow| flow.is_carried()) {
@@ -60,9 +54,13 @@ impl InFlight {
         self.activity.has_expired(now) || self.flow.as_ref().is_some_and(|flow| flow.has_expired(now))
     }
 
-    /// Returns whether the answer ends because the caller reads it too slowly.
-    fn is_unread(&self) -> bool {
-        self.activity.is_unread() || self.flow.as_ref().is_some_and(|flow| flow.is_cut())
+    /// Returns the fault of an answer that ends because the caller reads it too slowly, if it does.
+    pub(super) fn unread_fault(&self) -> Option<&'static str> {
+        let is_unread = self.activity.is_unread() || self.flow.as_ref().is_some_and(|flow| flow.is_cut());
+        is_unread.then(|| match self.has_expired() {
+            true => "out of time within the body: the caller had not taken the rest",
+            false => "the caller took the answer too slowly",
+        })
     }
 
     /// Returns a future that is ready when an endless stream or tunnel must end: when the drain begins, but after three
@@ -118,7 +116,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Body of an answer that tells its connection and the lifecycle when it ends.
+/// Body of an answer over HTTP/2 that tells its connection and the lifecycle when it ends.
 pub(super) struct CountedBody {
     body: AnswerBody,
     in_flight: Option<InFlight>,
@@ -132,13 +130,9 @@ impl CountedBody {
 
 impl Drop for CountedBody {
     fn drop(&mut self) {
-        let Some(in_flight) = self.in_flight.as_ref().filter(|in_flight| in_flight.is_unread()) else {
-            return;
-        };
-        self.body.note_fault(match in_flight.has_expired() {
-            true => "out of time within the body: the caller had not taken the rest",
-            false => "the caller took the answer too slowly",
-        });
+        if let Some(fault) = self.in_flight.as_ref().and_then(InFlight::unread_fault) {
+            self.body.note_fault(fault);
+        }
     }
 }
 

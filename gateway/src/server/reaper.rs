@@ -45,8 +45,10 @@ const IDLE: u8 = 3;
 const DISMISSED: u8 = 4;
 /// State: too slow in sending a head, and about to be ended.
 const LATE: u8 = 5;
-/// State: the last answer has been sent.
-const LEAVING: u8 = 6;
+/// State: what still comes of a request, or after the last one, is not used.
+const DISCARDING: u8 = 6;
+/// State: the last answer has been sent, and the caller is to close.
+const CLOSING: u8 = 7;
 
 /// State of one connection, and the tick at which the state began.
 #[derive(Debug)]
@@ -71,12 +73,10 @@ pub(crate) struct ConnectionActivity {
     takes: MinRate,
     /// Transfers of the open requests that are checked one by one.
     flows: Mutex<Vec<Arc<Transfer>>>,
-    /// Whether hyper holds no byte of a request or of an answer.
+    /// Whether no byte of a request or of an answer is held.
     at_rest: AtomicBool,
-    /// Waker of the task that runs hyper.
-    server: OnceLock<Waker>,
-    /// Whether more of the current body is still to come. Never set on HTTP/2.
-    within_body: AtomicBool,
+    /// Waker of the connection's task.
+    task: OnceLock<Waker>,
     /// On HTTP/2: whether a part of an answer was handed to the library and is not sent yet.
     owing: AtomicBool,
     /// On HTTP/2: number of pieces of answers handed over since the last call of `take_handed`.
@@ -155,28 +155,19 @@ impl ConnectionActivity {
         }
     }
 
-    /// Sets the waker to call when hyper may be dropped until the next request.
-    pub(crate) fn set_server(&self, server: &Waker) {
-        self.server.get_or_init(|| server.clone());
+    /// Sets the waker to call when the connection may rest.
+    pub(crate) fn set_task(&self, task: &Waker) {
+        self.task.get_or_init(|| task.clone());
     }
 
-    /// Records whether hyper holds no byte of a request or of an answer.
+    /// Records whether no byte of a request or of an answer is held.
     pub(crate) fn set_at_rest(&self, at_rest: bool) {
         self.at_rest.store(at_rest, Relaxed);
     }
 
-    /// Records whether more of the current body is still to come.
-    pub(crate) fn notes_body(&self, within: bool) {
-        self.within_body.store(within, Relaxed);
-    }
-
-    pub(crate) fn is_within_body(&self) -> bool {
-        self.within_body.load(Relaxed)
-    }
-
-    /// Returns whether the connection is idle for more than one tick, so that hyper may be dropped until the next
+    /// Returns whether the connection is idle for more than one tick, so that it may give its memory back until the next
     /// request.
-    pub(crate) fn may_be_put_away(&self) -> bool {
+    pub(crate) fn may_rest(&self) -> bool {
         self.at_rest.load(Relaxed)
             && self.doing.load(Relaxed) == IDLE
             && self.ticks.load(Relaxed).wrapping_sub(self.since.load(Relaxed)) > 1
@@ -192,14 +183,26 @@ impl ConnectionActivity {
         self.note(FRESH);
     }
 
-    /// Records that the last answer is sent. The caller may still send the rest of a body, which is not used.
-    pub(crate) fn start_closing(&self) {
-        self.note(LEAVING);
+    /// Records that what still comes, as the rest of a body, is not used.
+    pub(crate) fn start_discarding(&self) {
+        if self.doing.load(Relaxed) != DISCARDING {
+            self.note(DISCARDING);
+        }
     }
 
-    /// Returns whether the connection is being ended because it was idle; no answer was due.
+    /// Records that nothing of a request is to come any more.
+    pub(crate) fn idles(&self) {
+        self.note(IDLE);
+    }
+
+    /// Records that the last answer is sent, to a caller that has nothing more to send.
+    pub(crate) fn start_closing(&self) {
+        self.note(CLOSING);
+    }
+
+    /// Returns whether the connection is being ended although nothing was waited for: no answer was due, or all are sent.
     pub(crate) fn is_dismissed(&self) -> bool {
-        self.doing.load(Relaxed) == DISMISSED
+        matches!(self.doing.load(Relaxed), DISMISSED | CLOSING)
     }
 
     /// Returns whether the connection is being ended because it sent a head too slowly.
@@ -377,9 +380,9 @@ impl ConnectionActivity {
             IDLE | DISMISSED if stalled != 0 => return None,
             IDLE | DISMISSED if self.owing.load(Relaxed) => (Awaited::Reader, patience.idle.max(patience.leave.write)),
             IDLE => (Awaited::NextRequest, patience.idle),
-            DISMISSED => (Awaited::NextRequest, END_TIME),
+            DISMISSED | CLOSING => (Awaited::NextRequest, END_TIME),
             // The time of a head; the idle time if it is shorter, as during a drain.
-            LEAVING => (Awaited::Body, patience.head.min(patience.idle)),
+            DISCARDING => (Awaited::Body, patience.head.min(patience.idle)),
             _ => return None,
         };
         longer(self.since.load(Relaxed), limit).then_some(awaited)
@@ -424,8 +427,7 @@ impl Reaper {
             takes: MinRate::default(),
             flows: Mutex::default(),
             at_rest: AtomicBool::new(false),
-            server: OnceLock::new(),
-            within_body: AtomicBool::new(false),
+            task: OnceLock::new(),
             owing: AtomicBool::new(false),
             handed: AtomicU32::new(0),
             farewell: OnceLock::new(),
@@ -488,10 +490,10 @@ impl Reaper {
             for (activity, task) in self.lock().connections.values() {
                 let Some(task) = task else { continue };
                 let Some(awaited) = activity.look(&patience, now, &count) else {
-                    if activity.may_be_put_away()
-                        && let Some(server) = activity.server.get()
+                    if activity.may_rest()
+                        && let Some(task) = activity.task.get()
                     {
-                        server.wake_by_ref();
+                        task.wake_by_ref();
                     }
                     continue;
                 };
@@ -606,7 +608,7 @@ mod tests {
         let (_, activity) = watch.begin();
         let after = |ticks: u32| {
             watch.ticks.fetch_add(ticks, Relaxed);
-            activity.may_be_put_away()
+            activity.may_rest()
         };
         activity.set_at_rest(true);
         assert!(!after(9), "nothing has been made yet");

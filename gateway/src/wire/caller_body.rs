@@ -13,20 +13,27 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::wire::grpc::Messages;
-use crate::wire::http1::Refusal;
 use crate::wire::parked::ParkedUpload;
 use crate::wire::slow_caller::{LIVELY, TooSlow, Transfer};
+use crate::wire::upload::UploadReader;
 
 pub struct CallerBody {
-    incoming: Incoming,
+    source: Source,
     /// Transfer on which waiting is recorded, if the caller is watched.
     flow: Option<Arc<Transfer>>,
     clean_trailers: CleanTrailers,
     life: Life,
-    /// Whether the body has an HTTP/2 stream of its own, which knows whether it was ended or reset.
-    of_stream: bool,
     /// Count of the bytes that arrived but are not yet read, where these are counted.
     parked: Option<Arc<ParkedUpload>>,
+}
+
+/// Where a body comes from.
+enum Source {
+    Empty,
+    /// HTTP/1.1 connection.
+    Connection(UploadReader),
+    /// HTTP/2 stream, which knows whether it was ended or reset.
+    Stream(Incoming),
 }
 
 /// Detector of signs of life from a caller: whole gRPC messages, or else at least [`LIVELY`] bytes.
@@ -52,18 +59,31 @@ pub enum BodyError {
 }
 
 impl CallerBody {
-    pub const fn new(incoming: Incoming, flow: Option<Arc<Transfer>>, clean_trailers: CleanTrailers) -> Self {
+    const fn of(source: Source, flow: Option<Arc<Transfer>>, clean_trailers: CleanTrailers) -> Self {
         Self {
-            incoming,
+            source,
             flow,
             clean_trailers,
             life: Life {
                 messages: None,
                 bytes: 0,
             },
-            of_stream: false,
             parked: None,
         }
+    }
+
+    /// Creates the body of a request that has none.
+    pub const fn empty(clean_trailers: CleanTrailers) -> Self {
+        Self::of(Source::Empty, None, clean_trailers)
+    }
+
+    /// Wraps a body that comes on an HTTP/1.1 connection.
+    pub const fn of_connection(
+        reader: UploadReader,
+        flow: Option<Arc<Transfer>>,
+        clean_trailers: CleanTrailers,
+    ) -> Self {
+        Self::of(Source::Connection(reader), flow, clean_trailers)
     }
 
     /// Wraps a body that has an HTTP/2 stream of its own.
@@ -73,8 +93,7 @@ impl CallerBody {
         parked: Option<Arc<ParkedUpload>>,
         clean_trailers: CleanTrailers,
     ) -> Self {
-        let mut body = Self::new(incoming, Some(flow), clean_trailers);
-        body.of_stream = true;
+        let mut body = Self::of(Source::Stream(incoming), Some(flow), clean_trailers);
         body.parked = parked;
         body
     }
@@ -97,11 +116,11 @@ impl CallerBody {
     }
 
     /// Polls the body and records waiting. Changes nothing else.
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(parked) = &self.parked {
             parked.start();
         }
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let polled = self.source.poll_frame(cx);
         if let Some(parked) = &self.parked {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => parked.read(frame.data_ref().map_or(0, Bytes::len)),
@@ -124,12 +143,20 @@ impl CallerBody {
                 Poll::Ready(_) => flow.stop_waiting(),
             }
         }
-        match polled {
-            // hyper takes a reset with `NO_ERROR` for the end. It is an end only for answers (RFC 9113 section 8.1).
-            Poll::Ready(None) if self.of_stream && !self.incoming.is_end_stream() => {
-                Poll::Ready(Some(Err(BodyError::Broken)))
-            }
-            polled => polled.map_err(|error| BodyError::from(&error)),
+        polled
+    }
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Connection(reader) => Pin::new(reader).poll_frame(cx),
+            Self::Stream(incoming) => match Pin::new(&mut *incoming).poll_frame(cx) {
+                // hyper takes a reset with `NO_ERROR` for the end. It is an end only for answers (RFC 9113 section 8.1).
+                Poll::Ready(None) if !incoming.is_end_stream() => Poll::Ready(Some(Err(BodyError::Broken))),
+                polled => polled.map_err(|_| BodyError::Broken),
+            },
         }
     }
 }
@@ -163,7 +190,7 @@ impl Body for CallerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let polled = ready!(this.poll_incoming(cx));
+        let polled = ready!(this.poll_source(cx));
         let Some(Ok(frame)) = polled else {
             return Poll::Ready(polled);
         };
@@ -177,19 +204,18 @@ impl Body for CallerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.source {
+            Source::Empty => true,
+            Source::Connection(reader) => reader.is_end_stream(),
+            Source::Stream(incoming) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl From<&hyper::Error> for BodyError {
-    fn from(error: &hyper::Error) -> Self {
-        match Refusal::behind(error) {
-            Some(refusal) => Self::Malformed(refusal.why()),
-            None => Self::Broken,
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Connection(reader) => reader.size_hint(),
+            Source::Stream(incoming) => incoming.size_hint(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes several small pieces with one plain write.
+//! Writes several small pieces of an HTTP/2 connection with one plain write.
 //!
 //! hyper hands over a head and a body as two pieces. A vectored write costs more than copying a few hundred bytes here.
 //! Large pieces use a vectored write, because copying them would cost more.

@@ -56,8 +56,6 @@ pub enum Overdue {
 
 #[derive(Debug, Default)]
 pub struct Transfer {
-    /// Whether reading of the body has begun.
-    asked: AtomicBool,
     /// State of waiting for the body: not awaited, awaited, or too slow.
     body: AtomicU8,
     sends: MinRate,
@@ -85,7 +83,6 @@ pub struct Transfer {
 impl Transfer {
     /// Counts bytes of the body that arrived.
     pub fn note_received(&self, count: usize) {
-        self.asked.store(true, Relaxed);
         self.sends.progress(count);
         if self.body.load(Relaxed) == AWAITED {
             self.body.store(NOT_AWAITED, Relaxed);
@@ -100,18 +97,12 @@ impl Transfer {
         if self.body.load(Relaxed) == TOO_SLOW {
             return Err(TooSlow);
         }
-        self.asked.store(true, Relaxed);
         self.body.store(AWAITED, Relaxed);
         let mut kept = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|kept| !kept.will_wake(reader)) {
             *kept = Some(reader.clone());
         }
         Ok(())
-    }
-
-    /// Whether reading of the body has begun.
-    pub fn is_asked_for(&self) -> bool {
-        self.asked.load(Relaxed)
     }
 
     /// Records that the body is no longer read.
@@ -259,9 +250,7 @@ mod tests {
         // A body that is not read is not waited for.
         assert_eq!(after(&Transfer::default(), 1000, leave, |_| {}), None);
         let read = Transfer::default();
-        assert!(!read.is_asked_for());
         assert_eq!(read.awaits(Waker::noop()), Ok(()));
-        assert!(read.is_asked_for());
         read.stop_waiting();
         assert_eq!(after(&read, 1000, leave, |_| {}), None);
         // A two-way stream may pause.

@@ -6,7 +6,6 @@
 
 pub mod client_address;
 pub mod config;
-pub mod framing;
 pub mod headers;
 pub mod http1;
 pub mod json;
@@ -18,10 +17,9 @@ pub mod splice;
 /// Fuzz target: its name, which is also its folder under `cases`, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 9] = [
     ("client_address", client_address::check),
     ("config", config::check),
-    ("framing", framing::check),
     ("headers", headers::check),
     ("http1", http1::check),
     ("json", json::check),

@@ -1,10 +1,10 @@
 //! Writes requests to a connection and reads the answers, one exchange at a time.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use http::Method;
 use http_body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -14,9 +14,8 @@ use super::switched::SwitchedStream;
 use crate::call::replay::{Outbound, UploadFault};
 use crate::call::transport::Transport;
 use crate::wire::http1::{Asked, BodyEncoder, Cut, Event, Head, Limits, Reader, Refusal};
+use crate::wire::write_queue::WriteQueue;
 
-/// Maximum size in bytes of what is copied to be written at once. A larger piece is written from where it lies.
-const SMALL: usize = 2048;
 /// Least and largest size in bytes of the room for one read. It grows while reads fill it.
 const LEAST_ROOM: usize = 8 * 1024;
 const MOST_ROOM: usize = 256 * 1024;
@@ -34,10 +33,7 @@ pub(crate) struct MessageStream {
     step: Step,
     body: Outbound,
     encoder: BodyEncoder,
-    /// Bytes to be written before `content`, which `after` ends as a chunk.
-    out: BytesMut,
-    content: Bytes,
-    after: &'static [u8],
+    output: WriteQueue,
     /// Whether anything of the current request was written.
     has_written: bool,
 }
@@ -79,9 +75,7 @@ impl MessageStream {
             step: Step::Sent,
             body: Outbound::Empty,
             encoder: BodyEncoder::new(None),
-            out: BytesMut::new(),
-            content: Bytes::new(),
-            after: b"",
+            output: WriteQueue::default(),
             has_written: false,
         }
     }
@@ -89,8 +83,8 @@ impl MessageStream {
     /// Begins an exchange. `fields` is the maximum number of fields of its answer.
     pub(crate) fn begin(&mut self, head: &AttemptHead<'_>, body: Outbound, fields: usize) {
         let length = head.length_of(&body);
-        self.out.clear();
-        head.write(&mut self.out, length);
+        self.output.discard();
+        head.write(self.output.buffer(), length);
         self.encoder = BodyEncoder::new(length);
         self.body = body;
         self.step = Step::Body;
@@ -157,7 +151,7 @@ impl MessageStream {
                 self.stop(None);
                 return Poll::Ready(Err(fault));
             }
-            let written = if self.has_output() {
+            let written = if !self.output.is_empty() {
                 ready!(self.poll_write(cx))
             } else {
                 let flushed = ready!(Pin::new(&mut self.socket).poll_flush(cx));
@@ -176,7 +170,7 @@ impl MessageStream {
 
     /// Reads the body until there is enough to write, or no more of it.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeError> {
-        while matches!(self.step, Step::Body) && !self.has_content() && self.out.len() < SMALL {
+        while matches!(self.step, Step::Body) && self.output.has_room() {
             if self.encoder.has_ended() {
                 self.end_body();
                 continue;
@@ -188,29 +182,17 @@ impl MessageStream {
                 Some(Err(fault)) => return Err(ExchangeError::Upload(fault)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        self.add(data)?;
+                        let added = self.output.add(&mut self.encoder, data);
+                        added.map_err(|_| ExchangeError::Length)?;
                         continue;
                     }
                     Err(frame) => frame.into_trailers().ok(),
                 },
                 None => None,
             };
-            let ended = self.encoder.end(trailers.as_ref(), &mut self.out);
+            let ended = self.encoder.end(trailers.as_ref(), self.output.buffer());
             ended.map_err(|_| ExchangeError::Length)?;
             self.end_body();
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, data: Bytes) -> Result<(), ExchangeError> {
-        let frame = self.encoder.frame(data.len()).map_err(|_| ExchangeError::Length)?;
-        self.out.extend_from_slice(frame.before());
-        if data.len() <= SMALL {
-            self.out.extend_from_slice(&data);
-            self.out.extend_from_slice(frame.after);
-        } else {
-            self.content = data;
-            self.after = frame.after;
         }
         Ok(())
     }
@@ -224,41 +206,12 @@ impl MessageStream {
     fn stop(&mut self, why: Option<ExchangeError>) {
         self.step = Step::Failed(why);
         self.body = Outbound::Empty;
-        self.out = BytesMut::new();
-        self.content = Bytes::new();
-        self.after = b"";
-    }
-
-    fn has_content(&self) -> bool {
-        !self.content.is_empty() || !self.after.is_empty()
-    }
-
-    fn has_output(&self) -> bool {
-        !self.out.is_empty() || self.has_content()
+        self.output.discard();
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = Pin::new(&mut self.socket);
-        let mut count = if self.content.is_empty() && self.after.is_empty() {
-            ready!(socket.poll_write(cx, &self.out))?
-        } else {
-            let all = [&self.out[..], &self.content, self.after].map(IoSlice::new);
-            ready!(socket.poll_write_vectored(cx, &all))?
-        };
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
+        ready!(self.output.poll_write(&mut self.socket, cx))?;
         self.has_written = true;
-        let of_out = count.min(self.out.len());
-        if of_out == self.out.len() {
-            self.out.clear();
-        } else {
-            self.out.advance(of_out);
-        }
-        count -= of_out;
-        let of_content = count.min(self.content.len());
-        self.content.advance(of_content);
-        self.after = &self.after[count - of_content..];
         Poll::Ready(Ok(()))
     }
 

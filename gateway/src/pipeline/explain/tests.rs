@@ -80,7 +80,7 @@ impl Bench {
             scheme: question.scheme,
             certificate: None,
         };
-        let body = caller_body(Vec::new(), Some(0), true).await;
+        let body = caller_body(Vec::new(), Some(0), true);
         let request = Request::from_parts(question.parts, body);
         let (head, body) = crate::pipeline::serve(&self.plan, &peer, request).await.into_parts();
         // An answer that breaks off has a status all the same.

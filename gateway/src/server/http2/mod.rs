@@ -123,7 +123,7 @@ fn finish(mut answer: http::Response<AnswerBody>, in_flight: InFlight) -> http::
         for field in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
             answer.headers_mut().remove(field);
         }
-        tokio::spawn(tunnelled::carry(tunnel, in_flight));
+        tokio::spawn(tunnelled::carry_on_stream(tunnel, in_flight));
         return answer.map(|body| CountedBody::new(body, None));
     }
     in_flight.expires(answer.body().ends_by());

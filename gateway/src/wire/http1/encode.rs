@@ -39,6 +39,17 @@ pub(crate) fn begin_request_head<'a>(
 /// answer ends with its head, its own `Content-Length` passes.
 pub fn write_answer_head<'a>(
     out: &mut BytesMut,
+    start: (Version, StatusCode, Option<&[u8]>),
+    fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    length: Option<BodyLength>,
+) {
+    begin_answer_head(out, start, fields, length);
+    end_head(out, length);
+}
+
+/// Writes a status line and fields, and leaves the head open for more of them.
+pub(crate) fn begin_answer_head<'a>(
+    out: &mut BytesMut,
     (version, status, reason): (Version, StatusCode, Option<&[u8]>),
     fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
     length: Option<BodyLength>,
@@ -53,7 +64,6 @@ pub fn write_answer_head<'a>(
     out.extend_from_slice(reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes()));
     out.extend_from_slice(b"\r\n");
     write_fields(out, fields, length.is_none());
-    end_head(out, length);
 }
 
 fn write_fields<'a>(

@@ -216,13 +216,8 @@ impl HeadReader {
     }
 
     /// Reads on; `bytes` is everything since the head began. Returns the length of the head with its empty line, or
-    /// `None` until the head is complete. Adds the places of the fields to `places` if there are any to be noted.
-    pub(crate) fn read(
-        &mut self,
-        bytes: &[u8],
-        limits: &Limits,
-        mut places: Option<&mut Vec<Place>>,
-    ) -> Result<Option<usize>> {
+    /// `None` until the head is complete. Adds the places of the fields to `places`.
+    pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits, places: &mut Vec<Place>) -> Result<Option<usize>> {
         loop {
             let rest = &bytes[self.judged..];
             let Some(end) = memchr(b'\n', &rest[self.searched..]) else {
@@ -242,13 +237,8 @@ impl HeadReader {
                 self.end()?;
                 return Ok(Some(self.judged));
             }
-            self.line(line, at, limits, places.as_deref_mut())?;
+            self.line(line, at, limits, places)?;
         }
-    }
-
-    /// Returns what follows the complete head, and whether its message is the last on the connection.
-    pub(crate) const fn follows(&self) -> (Follows, bool) {
-        (self.follows, self.last)
     }
 
     /// Returns the complete head, whose bytes are `bytes` and whose fields lie at `places`.
@@ -276,7 +266,7 @@ impl HeadReader {
     }
 
     /// Reads a line that begins at the byte `at` of the head.
-    fn line(&mut self, line: &[u8], at: usize, limits: &Limits, places: Option<&mut Vec<Place>>) -> Result<()> {
+    fn line(&mut self, line: &[u8], at: usize, limits: &Limits, places: &mut Vec<Place>) -> Result<()> {
         if self.lines == 0 {
             match self.kind {
                 Kind::Request if line.is_empty() && !self.skipped => {
@@ -289,10 +279,7 @@ impl HeadReader {
         } else if self.lines > limits.fields {
             return Err(Refusal::TooManyFields);
         } else {
-            let place = self.field(line, at)?;
-            if let Some(places) = places {
-                places.push(place);
-            }
+            places.push(self.field(line, at)?);
         }
         self.lines += 1;
         Ok(())

@@ -25,12 +25,10 @@ pub(crate) mod tests;
 use std::fmt;
 
 pub use self::body::BodyLength;
-pub(crate) use self::body::{Body, Found};
 pub use self::encode::{BodyEncoder, ChunkFrame, Overrun, Short, write_answer_head, write_request_head};
-pub(crate) use self::encode::{begin_request_head, end_head, write_field};
+pub(crate) use self::encode::{begin_answer_head, begin_request_head, end_head, write_field};
 pub use self::fields::{Field, Fields};
 pub use self::head::{Asked, Head, StartLine};
-pub(crate) use self::head::{Follows, HeadReader, Kind};
 pub use self::kind::FieldKind;
 pub use self::reader::{Cut, Event, Reader};
 
@@ -94,23 +92,6 @@ impl Refusal {
             Self::TooManyFields => "the head has more fields than may be",
         }
     }
-
-    /// Finds the refusal among the causes of an error.
-    pub fn behind(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(refusal) = error.downcast_ref::<Self>() {
-                return Some(*refusal);
-            }
-            // An I/O error's `source` skips the error it holds and names that error's cause.
-            let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            cause = match held {
-                Some(held) => Some(held as &(dyn std::error::Error + 'static)),
-                None => error.source(),
-            };
-        }
-        None
-    }
 }
 
 impl fmt::Display for Refusal {
@@ -120,12 +101,6 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
-
-impl From<Refusal> for std::io::Error {
-    fn from(refusal: Refusal) -> Self {
-        Self::new(std::io::ErrorKind::InvalidData, refusal)
-    }
-}
 
 type Result<T> = std::result::Result<T, Refusal>;
 

@@ -149,7 +149,7 @@ impl Reader {
                     self.state = State::Head(HeadReader::new(kind));
                 }
                 State::Head(head) => {
-                    let Some(length) = head.read(bytes, &self.limits, Some(&mut self.places))? else {
+                    let Some(length) = head.read(bytes, &self.limits, &mut self.places)? else {
                         return Ok(None);
                     };
                     let section = bytes.split_to(length).freeze();
@@ -245,6 +245,11 @@ impl Reader {
     /// Gives back the memory of a head that is not needed any more.
     pub fn recycle(&mut self, fields: Fields) {
         self.places = fields.into_places();
+    }
+
+    /// Gives back the memory that is kept for the next head.
+    pub fn release(&mut self) {
+        self.places = Vec::new();
     }
 
     /// Whether no byte of the current message is missing, although its end may not have been told yet.

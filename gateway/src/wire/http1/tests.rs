@@ -6,7 +6,8 @@ use super::*;
 
 mod corpus;
 mod differential;
-pub(crate) mod properties;
+mod properties;
+mod requests;
 
 pub(crate) const LIMITS: Limits = Limits::of_heads(200, 1000, 20);
 
@@ -454,12 +455,4 @@ fn a_body_is_framed_as_its_head_says() {
     assert_eq!(chunked.end(Some(&trailers), &mut out), Ok(()));
     assert_eq!((&out[..], chunked.frame(1)), (&wire("0~a: b~~")[..], Err(Overrun)));
     assert!(BodyEncoder::new(None).has_ended());
-}
-
-#[test]
-fn a_refusal_is_found_behind_what_it_caused() {
-    let refusal = Refusal::Malformed("so");
-    let error = std::io::Error::other(std::io::Error::from(refusal));
-    assert_eq!(Refusal::behind(&error), Some(refusal));
-    assert_eq!(Refusal::behind(&std::io::Error::other("not so")), None);
 }

@@ -1,0 +1,89 @@
+//! Decides how an answer is framed and whether it is the last one, and writes its head.
+
+use std::cell::RefCell;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use http::header::{CONNECTION, DATE};
+use http::{Response, StatusCode, Version};
+use http_body::Body;
+use hyper::ext::ReasonPhrase;
+
+use crate::clock;
+use crate::wire::http1::{BodyLength, begin_answer_head, end_head, write_field};
+
+/// What the head of a request decides about its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) version: Version,
+    pub(super) is_head: bool,
+    /// Whether the caller reads trailers (RFC 9110 section 6.5.1).
+    pub(super) takes_trailers: bool,
+    /// Whether the request is the last on its connection.
+    pub(super) is_last: bool,
+}
+
+impl Asked {
+    /// Returns how the answer's body is framed. `None` means that the answer ends with its head, whatever its fields say.
+    pub(super) fn framing<B: Body>(&self, answer: &Response<B>) -> Option<BodyLength> {
+        let status = answer.status();
+        if self.is_head
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        {
+            return None;
+        }
+        let body = answer.body();
+        let length = if body.is_end_stream() {
+            Some(0)
+        } else {
+            body.size_hint().exact()
+        };
+        Some(match length {
+            Some(length) => BodyLength::Exact(length),
+            None if self.version == Version::HTTP_10 => BodyLength::UntilClose,
+            None => BodyLength::Chunked,
+        })
+    }
+
+    /// Writes the head of the answer. `is_last` says whether the connection closes after it.
+    pub(super) fn write_head<B>(
+        &self,
+        out: &mut BytesMut,
+        answer: &Response<B>,
+        length: Option<BodyLength>,
+        is_last: bool,
+    ) {
+        let (status, fields) = (answer.status(), answer.headers());
+        let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+        let reason = answer.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+        let own = fields.iter().filter(|(name, _)| switches || **name != CONNECTION);
+        begin_answer_head(out, (self.version, status, reason), own, length);
+        if !fields.contains_key(DATE) {
+            write_date(out);
+        }
+        if switches {
+            // Its own field says so.
+        } else if is_last {
+            write_field(out, CONNECTION.as_str(), b"close");
+        } else if self.version == Version::HTTP_10 {
+            write_field(out, CONNECTION.as_str(), b"keep-alive");
+        }
+        end_head(out, length);
+    }
+}
+
+/// Writes the `Date` field. Its text is made once a second.
+fn write_date(out: &mut BytesMut) {
+    thread_local! {
+        static TOLD: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let now = clock::unix_seconds();
+    TOLD.with_borrow_mut(|(at, text)| {
+        if *at != now {
+            *at = now;
+            *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+        }
+        write_field(out, DATE.as_str(), text.as_bytes());
+    });
+}
