@@ -1,6 +1,7 @@
 //! `GET /api/v1/backends`: the address of each backend, the state of its guards, and the outcomes of its calls.
 //!
-//! Backends in trouble come first, then those with the most calls.
+//! Backends in trouble come first, then those with the most failed calls in the last minute, then those with the most
+//! calls in it.
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::breaker::{BreakerView, EjectionView};
+use super::history::{Counted, Of};
 use super::list_query::{ListQuery, Page};
 use super::numbers::{millis, share};
 use super::state::Admin;
@@ -57,6 +59,8 @@ struct Entry<'a> {
     rejections: Map<String, Value>,
     /// Time from the start of a call, including the queue, to the head of its answer.
     duration: Times,
+    /// The same to the last byte of its answer; streams and answers that broke off are left out.
+    answer_duration: Times,
 }
 
 #[derive(Serialize)]
@@ -294,12 +298,10 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         })
         .collect();
     found.sort_by_cached_key(|backend| {
-        let calls: u64 = backend
-            .metrics
-            .by::<Outcome>(Family::BackendCalls)
-            .map(|(_, count)| count)
-            .sum();
-        Reverse((Trouble::of(backend), calls))
+        let recent = admin
+            .history
+            .recent(Of::Backends, &backend.name, Counted::of_backend(backend));
+        Reverse((Trouble::of(backend), recent.urgency()))
     });
     let Page {
         entries,
@@ -376,6 +378,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
         attempts: counts(metrics.by::<Outcome>(Family::BackendAttempts)),
         rejections: occurred(metrics.by::<Reason>(Family::BackendRejections)),
         duration: Times::of(&metrics.duration),
+        answer_duration: Times::of(&metrics.whole),
     }
 }
 

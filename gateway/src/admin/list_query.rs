@@ -34,12 +34,12 @@ pub(super) struct NoParameters;
 impl ListQuery {
     const MOST: usize = 1000;
 
-    /// Selects the first `limit` entries.
-    pub(super) const fn first(limit: usize) -> Self {
+    /// Selects `limit` entries that contain `wanted`, after the first `offset` of them.
+    pub(super) fn page_of(wanted: &str, offset: usize, limit: usize) -> Self {
         Self {
             limit,
-            offset: 0,
-            wanted: None,
+            offset,
+            wanted: Some(wanted.to_lowercase()).filter(|text| !text.is_empty()),
         }
     }
 
@@ -67,8 +67,10 @@ impl ListQuery {
         };
         let offset = number(offset, 0)
             .map_err(|_| Problem::bad_value("offset is a number: how many entries are left out.".to_owned()))?;
-        let wanted = wanted.map(|text| text.to_lowercase()).filter(|text| !text.is_empty());
-        Ok((Self { limit, offset, wanted }, other))
+        Ok((
+            Self::page_of(wanted.as_deref().unwrap_or_default(), offset, limit),
+            other,
+        ))
     }
 
     /// Returns whether one of the texts contains the wanted text, ignoring case.

@@ -15,9 +15,11 @@ mod changes;
 mod connection_table;
 mod connections;
 mod dashboard;
+mod documents;
 mod events;
 mod explain;
 mod health;
+mod history;
 mod host;
 mod keys;
 mod list_query;
@@ -25,6 +27,7 @@ mod mirrored;
 mod numbers;
 mod problem;
 mod quotas;
+mod refusal_groups;
 mod rejections;
 mod request_slots;
 mod revocations;
@@ -52,6 +55,7 @@ use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 
 use self::body_limit::MAX_BODY;
+use self::history::History;
 use self::state::Admin;
 pub use self::state::Gateway;
 use self::stream_slots::Streams;
@@ -153,6 +157,7 @@ impl Bound {
             health_address,
             tokens,
             streams: Streams::default(),
+            history: History::default(),
             scrapes: Semaphore::new(1),
         });
         samplers::register(&admin);
@@ -162,7 +167,8 @@ impl Bound {
                 probes.await;
             }
         };
-        tokio::join!(serve(listener, router(admin)), probes);
+        let kept = Arc::clone(&admin);
+        tokio::join!(serve(listener, router(admin)), probes, history::keep_up(&kept));
     }
 }
 
@@ -195,6 +201,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/tenants", get(tenants::show))
         .route("/api/v1/keys", get(keys::show))
         .route("/api/v1/rejections", get(rejections::show))
+        .route("/api/v1/rejections/groups", get(refusal_groups::show))
+        .route("/api/v1/history", get(history::show))
         .route(events::PATH, get(events::stream))
         .route(LINK, get(explain::get).post(explain::post))
         .route(
@@ -209,8 +217,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/backends/{name}/breaker", post(changes::force_breaker))
         .route("/api/v1/backends/{name}/endpoints", post(changes::drain_endpoint))
         .route("/", get(dashboard::page))
-        .route("/dashboard.css", get(dashboard::style))
-        .route("/dashboard.js", get(dashboard::script))
+        .route("/dashboard/{file}", get(dashboard::part))
+        .route("/docs/{page}", get(documents::page))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))

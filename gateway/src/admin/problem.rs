@@ -134,7 +134,7 @@ pub(super) async fn not_found() -> Problem {
         StatusCode::NOT_FOUND,
         "not_found",
         "Nothing is served here",
-        "There are /livez, /readyz, /metrics, / and /api/v1/status, routes, backends, tenants, keys, rejections, revocations, events.",
+        "There are /livez, /readyz, /metrics, /, /docs/refusals.md, and /api/v1/status, routes, backends, tenants, keys, rejections, history, revocations, events.",
     )
 }
 

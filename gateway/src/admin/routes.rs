@@ -1,7 +1,7 @@
 //! `GET /api/v1/routes`: every route in force, its place in the config, and the outcomes of its requests.
 //!
-//! Routes to a backend in trouble come first, then routes with the most failed answers, then routes with the most
-//! requests.
+//! Routes to a backend in trouble come first, then routes with the most failed answers in the last minute, then routes
+//! with the most requests in it.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,10 +13,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::backends::Trouble;
+use super::history::{Counted, History, Of};
 use super::list_query::{ListQuery, Page};
 use super::mirrored::Mirrored;
 use super::state::Admin;
-use super::traffic::{Totals, Traffic, failures_and_requests};
+use super::traffic::{Totals, Traffic};
 use crate::clock;
 use crate::plan::outline::{RouteOutline, TargetOutline};
 use crate::plan::{Plan, Route};
@@ -49,7 +50,7 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         entries,
         total,
         next_offset,
-    } = query.page(found(&plan, query));
+    } = query.page(found(&plan, &admin.history, query));
     let now = clock::now();
     let entry = |(route, meant): (&RouteOutline, &Route)| {
         let at = outline.place(&format!("routes.{}", route.name));
@@ -70,7 +71,7 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
 }
 
 /// Returns the matching routes, the most troubled first; equal ones in the order of the config.
-fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p Route)> {
+fn found<'p>(plan: &'p Plan, history: &History, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p Route)> {
     let troubled: HashMap<&str, Trouble> = plan
         .backends
         .iter()
@@ -89,7 +90,10 @@ fn found<'p>(plan: &'p Plan, query: &ListQuery) -> Vec<(&'p RouteOutline, &'p Ro
         .filter(|(route, _)| query.finds(texts(route)))
         .map(|(route, meant)| (route, &**meant))
         .collect();
-    found.sort_by_cached_key(|(route, meant)| Reverse((trouble(route), failures_and_requests(&meant.metrics))));
+    found.sort_by_cached_key(|(route, meant)| {
+        let recent = history.recent(Of::Routes, &route.name, Counted::of_route(&meant.metrics));
+        Reverse((trouble(route), recent.urgency()))
+    });
     found
 }
 

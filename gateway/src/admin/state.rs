@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::history::History;
 use super::stream_slots::Streams;
 use super::tokens::Tokens;
 use crate::control::reload::Reloader;
@@ -28,6 +29,7 @@ pub(super) struct Admin {
     pub(super) health_address: Option<SocketAddr>,
     pub(super) tokens: Tokens,
     pub(super) streams: Streams,
+    pub(super) history: History,
     /// Held while a page of metrics is rendered.
     pub(super) scrapes: Semaphore,
 }

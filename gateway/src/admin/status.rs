@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use policies::breaker;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -19,6 +20,7 @@ use crate::control::reload::LastReload;
 use crate::observe::timestamp::Timestamp;
 use crate::observe::unknown_tiers;
 use crate::overload::WorkerLoad;
+use crate::plan::Plan;
 use crate::server::Phase;
 use crate::tenancy::Tiers;
 use crate::tls::certificate;
@@ -39,6 +41,7 @@ pub(super) struct Status {
     connections: Connections,
     requests_in_flight: usize,
     config: Config,
+    breakers: Breakers,
     /// Backends none of whose endpoints is up, at most 100.
     degraded_backends: Vec<Arc<str>>,
     /// Backends whose endpoints are those of an earlier answer of their source, at most 100.
@@ -50,6 +53,15 @@ pub(super) struct Status {
     limits_store: Option<StoreView>,
     /// Number of access log lines that were dropped because the log could not keep up.
     access_log_dropped: u64,
+}
+
+/// Breakers that do not let all traffic through, of all backends.
+#[derive(Serialize)]
+struct Breakers {
+    open: usize,
+    half_open: usize,
+    /// Backends whose breaker is open, at most 100.
+    open_at: Vec<Arc<str>>,
 }
 
 /// State of one worker.
@@ -190,6 +202,27 @@ impl Certificate {
     }
 }
 
+impl Breakers {
+    fn of(plan: &Plan) -> Self {
+        let now = clock::now();
+        let judging = plan.backends.iter().filter(|backend| backend.breaker_on);
+        let states = judging.map(|backend| (&backend.name, backend.guards.breaker.state(now)));
+        let (mut open, mut half_open) = (Vec::new(), 0);
+        for (name, state) in states {
+            match state {
+                breaker::State::Open | breaker::State::ForcedOpen => open.push(name),
+                breaker::State::HalfOpen => half_open += 1,
+                breaker::State::Closed | breaker::State::ForcedClosed => {}
+            }
+        }
+        Self {
+            open: open.len(),
+            half_open,
+            open_at: open.into_iter().take(100).map(Arc::clone).collect(),
+        }
+    }
+}
+
 impl WorkerView {
     fn of(load: &WorkerLoad, tiers: &Tiers) -> Self {
         let ranks = load.admission.refused_ranks().ceil();
@@ -284,6 +317,7 @@ impl Status {
                 },
                 canary_seconds: gateway.reloader.watched_for().map(|left| left.as_secs() + 1),
             },
+            breakers: Breakers::of(&plan),
             degraded_backends: plan
                 .backends
                 .iter()

@@ -1,7 +1,7 @@
 //! `GET /api/v1/tenants`: the tenants of the config, the key file and seen tokens, their limits, and what is left of
 //! each.
 //!
-//! The busiest tenants come first. Callers without credentials are the tenant `anonymous`, which has one bucket per
+//! Tenants that a limit refused most often in the last minute come first, then the busiest. Callers without credentials are the tenant `anonymous`, which has one bucket per
 //! address and so no balance.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,7 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::history::{Counted, Of};
 use super::list_query::{ListQuery, Page};
 use super::state::Admin;
 use crate::auth::caller::ANONYMOUS;
@@ -92,8 +93,13 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     let texts =
         |(name, known): &(&Arc<str>, &Known)| query.finds(known.tiers.iter().chain([*name]).map(|text| &**text));
     let mut names: Vec<_> = known.iter().filter(texts).collect();
-    let requests = |known: &Known| known.metrics.as_ref().map_or(0, |metrics| metrics.requests());
-    names.sort_by_key(|(_, known)| std::cmp::Reverse(requests(known)));
+    names.sort_by_cached_key(|(name, known)| {
+        let counted = known
+            .metrics
+            .as_deref()
+            .map_or_else(Counted::default, Counted::of_tenant);
+        std::cmp::Reverse(admin.history.recent(Of::Tenants, name, counted).urgency())
+    });
     let now = clock::Now::read();
     let Page {
         entries,

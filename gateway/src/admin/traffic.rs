@@ -18,6 +18,8 @@ pub(super) struct Traffic {
     requests: Map<String, Value>,
     /// Counts by reason, without reasons that never occurred.
     rejections: Map<String, Value>,
+    /// Aggregates that were answered without all of their parts.
+    incomplete: u64,
     duration: Times,
 }
 
@@ -28,6 +30,8 @@ pub(super) struct Totals {
     requests: BTreeMap<&'static str, u64>,
     /// Counts by reason, without reasons that never occurred.
     rejections: BTreeMap<&'static str, u64>,
+    /// Aggregates that were answered without all of their parts.
+    incomplete: u64,
 }
 
 /// A histogram and its quantiles.
@@ -49,6 +53,7 @@ impl Traffic {
         Self {
             requests: counts(route.by::<Class>(Family::Requests)),
             rejections: occurred(route.by::<Reason>(Family::Rejections)),
+            incomplete: route.count(Family::PartialResponses, ()),
             duration: Times::of(&route.duration),
         }
     }
@@ -59,6 +64,7 @@ impl Totals {
         let mut totals = Self {
             requests: BTreeMap::new(),
             rejections: BTreeMap::new(),
+            incomplete: 0,
         };
         totals.add(route);
         totals
@@ -71,6 +77,7 @@ impl Totals {
         for (reason, count) in route.by::<Reason>(Family::Rejections).filter(|(_, count)| *count > 0) {
             *self.rejections.entry(reason.as_str()).or_default() += count;
         }
+        self.incomplete += route.count(Family::PartialResponses, ());
     }
 }
 

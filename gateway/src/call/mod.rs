@@ -571,7 +571,7 @@ impl Call<'_> {
             flow.may_pause();
         }
         let backend = Arc::clone(self.backend);
-        let held = Held::new(endpoint, slot, backend, generation, flow);
+        let held = Held::new(endpoint, slot, (backend, self.started), generation, flow);
         let body = ReplyBody::new(incoming, held, patience);
         let body = match &self.order.mirror {
             Some(mirror) => body.watched(mirror, &head, self.backend),

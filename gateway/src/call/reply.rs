@@ -104,6 +104,8 @@ pub(super) struct Held {
     _endpoint: EndpointGuard,
     slot: Slot,
     backend: Arc<Backend>,
+    /// Start of the call, before its wait for the slot.
+    started: Moment,
     generation: Option<Generation>,
     /// Transfer of the request, if its body may still be arriving.
     flow: Option<Arc<Transfer>>,
@@ -112,10 +114,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) const fn new(
+    pub(super) fn new(
         endpoint: EndpointGuard,
         slot: Slot,
-        backend: Arc<Backend>,
+        (backend, started): (Arc<Backend>, Moment),
         generation: Option<Generation>,
         flow: Option<Arc<Transfer>>,
     ) -> Self {
@@ -123,6 +125,7 @@ impl Held {
             _endpoint: endpoint,
             slot,
             backend,
+            started,
             generation,
             flow,
             heard: 0,
@@ -255,6 +258,9 @@ impl ReplyBody {
         if let Some(held) = self.held.take() {
             let now = clock::now();
             held.slot.release(now);
+            if let BodyLimits::Until(_) = self.patience {
+                held.backend.metrics.whole.observe(now.since(held.started));
+            }
             self.incoming.give_back(&held.backend.settings.pool, now);
         }
     }

@@ -220,6 +220,8 @@ pub struct BackendMetrics {
     counters: Counters,
     /// Time from the start of a call, including the queue, to the head of its response.
     pub duration: Histogram,
+    /// Time from the start of a call, including the queue, to the last byte of its response.
+    pub whole: Histogram,
 }
 
 impl BackendMetrics {
@@ -230,6 +232,7 @@ impl BackendMetrics {
         Self {
             counters,
             duration: Histogram::default(),
+            whole: Histogram::default(),
         }
     }
 

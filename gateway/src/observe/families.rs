@@ -72,6 +72,8 @@ families! {
         "Calls to a backend, all attempts together, by outcome";
     BackendDuration: Histogram "gateway_backend_duration_seconds" ["backend"]
         "Time from the start of a call, queue included, to the head of its answer";
+    BackendAnswerDuration: Histogram "gateway_backend_answer_duration_seconds" ["backend"]
+        "Time from the start of a call, queue included, to the last byte of its answer; streams and answers that broke off are left out";
     BackendAttempts: Counter "gateway_backend_attempts_total" ["backend", "outcome": Outcome]
         "Single attempts, by outcome";
     BackendRejections: Counter "gateway_backend_rejections_total" ["backend", "reason": Reason]

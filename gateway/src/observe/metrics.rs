@@ -137,6 +137,8 @@ impl Registry {
             .each(|route| page.put_histogram(Family::RequestDuration, &route.name, &route.duration));
         self.backends
             .each(|backend| page.put_histogram(Family::BackendDuration, &backend.name, &backend.duration));
+        self.backends
+            .each(|backend| page.put_histogram(Family::BackendAnswerDuration, &backend.name, &backend.whole));
         page.put(Family::UnknownTiers, &[], self.unknown_tiers.requests());
         let time = Duration::from_nanos(self.handshake_time.load(Relaxed));
         page.put(Family::TlsHandshakeTime, &[], time.as_secs_f64());

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod page;
 mod process;
 pub mod record;
+pub mod refusal_groups;
 pub mod rejections;
 pub mod tenants;
 pub mod timestamp;
@@ -49,6 +50,7 @@ pub use labels::{
 pub use metrics::Registry;
 pub use page::Page;
 pub use record::RequestRecord;
+pub use refusal_groups::RefusalGroups;
 pub use rejections::Rejections;
 pub use tenants::TenantMetrics;
 pub use unknown_tiers::UnknownTier;
@@ -59,6 +61,7 @@ pub struct Observer {
     pub registry: Arc<Registry>,
     pub access_log: Arc<AccessLog>,
     pub rejections: Rejections,
+    pub refusal_groups: RefusalGroups,
     unrouted: Arc<RouteMetrics>,
     /// Set when the drain is over. Requests that still run are then ended by the gateway.
     cutting: AtomicBool,
@@ -78,6 +81,7 @@ impl Observer {
             registry,
             access_log,
             rejections: Rejections::default(),
+            refusal_groups: RefusalGroups::default(),
             unrouted,
             cutting: AtomicBool::new(false),
         }))
@@ -114,6 +118,7 @@ impl Observer {
             self.registry.unknown_tiers.count(tier);
         }
         self.rejections.note(record);
+        self.refusal_groups.note(record);
         self.access_log.write(record);
     }
 }

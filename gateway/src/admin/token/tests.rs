@@ -70,7 +70,7 @@ async fn with_a_token_for_reading_nothing_but_probes_is_answered_without_one() {
     };
     for path in [
         "/",
-        "/dashboard.js",
+        "/dashboard/main.js",
         "/metrics",
         "/api/v1/status",
         "/api/v1/keys",
