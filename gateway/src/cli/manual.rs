@@ -2,9 +2,7 @@
 
 use std::io::{Write, stdout};
 
-use clap::CommandFactory;
-
-use super::{Cli, FAILED, OK};
+use super::{FAILED, OK, command};
 
 #[derive(clap::Args)]
 pub(super) struct CompletionOptions {
@@ -15,14 +13,14 @@ pub(super) struct CompletionOptions {
 /// Prints a script that completes commands and options. Returns the exit code.
 pub(super) fn completions(options: &CompletionOptions) -> u8 {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "gateway", &mut script);
+    clap_complete::generate(options.shell, &mut command(), "gateway", &mut script);
     print(&script)
 }
 
 /// Prints the manual page. Returns the exit code.
 pub(super) fn man() -> u8 {
     let mut page = Vec::new();
-    match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+    match clap_mangen::Man::new(command()).render(&mut page) {
         Ok(()) => print(&page),
         Err(_) => FAILED,
     }

@@ -5,6 +5,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod exit_codes;
 mod explain;
 mod healthcheck;
 mod init;
@@ -19,12 +20,13 @@ mod start;
 mod status;
 mod take_over;
 mod token;
+mod top;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Exit code: success.
 pub const OK: u8 = 0;
@@ -58,6 +60,8 @@ enum Command {
     Doctor(doctor::Options),
     /// Show what a running gateway does now, its backends in trouble first.
     Status(status::Options),
+    /// Watch what a running gateway does, drawn anew every second.
+    Top(top::Options),
     /// Make a running gateway read its config again, and report every mistake in it.
     Reload(reload::Options),
     /// Say whether a running gateway takes requests: exit code 0 if it does.
@@ -111,14 +115,22 @@ impl ConfigFile {
     }
 }
 
+/// Returns the commands with their help.
+fn command() -> clap::Command {
+    exit_codes::explained(Cli::command())
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    ExitCode::from(match Cli::parse().command {
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    ExitCode::from(match cli.command {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
         Command::Explain(options) => explain::explain_request(&options),
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Status(options) => status::status(&options),
+        Command::Top(options) => top::top(&options),
         Command::Reload(options) => reload::reload(&options),
         Command::Healthcheck(options) => healthcheck::healthcheck(&options),
         Command::Init(options) => init::init(&options),
@@ -136,14 +148,14 @@ pub fn main() -> ExitCode {
 mod tests {
     use std::path::Path;
 
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
-    use super::{Cli, Command};
+    use super::{CUT, Cli, Command, INVALID_CONFIG, command};
 
     /// Clap checks only in debug builds, and only for the command that runs, that options do not conflict.
     #[test]
     fn the_commands_are_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -167,5 +179,54 @@ mod tests {
         }
         check(&["check", "-q", "a.yaml"], Some("a.yaml"));
         check(&["check", "a.yaml", "-q"], Some("a.yaml"));
+    }
+
+    /// Returns the command lines of the gateway in the files under `gateway/deploy`, without its path.
+    fn deployed() -> Vec<Vec<String>> {
+        let unit = include_str!("../../deploy/systemd/gateway.service");
+        let dockerfile = include_str!("../../deploy/Dockerfile");
+        let compose = include_str!("../../deploy/compose/compose.yaml");
+        let manifest = include_str!("../../deploy/kubernetes/gateway.yaml");
+        let words = |line: &str| -> Vec<String> {
+            let line = line.trim_matches(|c| "[]".contains(c));
+            let words = line.split([' ', ',']).filter(|word| !word.is_empty());
+            words.map(|word| word.trim_matches('"').to_owned()).collect()
+        };
+        let after = |text: &'static str, start: &'static str| {
+            text.lines()
+                .filter_map(move |line| line.trim_start_matches("- ").trim().strip_prefix(start))
+        };
+        let program = "/usr/local/bin/gateway ";
+        let of_unit = after(unit, "ExecStart=").chain(after(unit, "ExecStartPre="));
+        let of_unit = of_unit.filter_map(|line| line.strip_prefix(program)).map(words);
+        let of_image = after(dockerfile, "CMD ").map(words);
+        let of_image = of_image.map(|line| {
+            line.into_iter()
+                .filter(|word| !word.starts_with('/') || word.contains("etc"))
+                .collect()
+        });
+        let of_compose = after(compose, "command: [run").map(|line| words(&format!("run{line}")));
+        let of_manifest = after(manifest, "args: ").map(words);
+        of_unit.chain(of_image).chain(of_compose).chain(of_manifest).collect()
+    }
+
+    #[test]
+    fn what_is_deployed_calls_commands_that_there_are() {
+        let all = deployed();
+        let count = |command: &str| all.iter().filter(|line| line[0] == command).count();
+        assert_eq!(
+            (count("run"), count("check"), count("healthcheck")),
+            (4, 1, 1),
+            "{all:?}"
+        );
+        for line in &all {
+            let arguments = ["gateway"].into_iter().chain(line.iter().map(String::as_str));
+            if let Err(error) = command().try_get_matches_from(arguments) {
+                panic!("{line:?}: {error}");
+            }
+        }
+        let unit = include_str!("../../deploy/systemd/gateway.service");
+        assert!(unit.contains(&format!("\nRestartPreventExitStatus={INVALID_CONFIG}\n")));
+        assert!(unit.contains(&format!("\nSuccessExitStatus={CUT}\n")));
     }
 }

@@ -54,14 +54,17 @@ pub(super) fn run(options: &Options) -> u8 {
     // Before the file is read, so that no later change is missed.
     let version = Stamp::of(path);
     match start(path, options.take_over.as_deref()) {
-        Ok(gateway) => Gateway {
-            following: Following {
-                config: version.filter(|_| options.watch),
-                canary: options.canary,
-            },
-            ..gateway
+        Ok(gateway) => {
+            gateway.introduce();
+            Gateway {
+                following: Following {
+                    config: version.filter(|_| options.watch),
+                    canary: options.canary,
+                },
+                ..gateway
+            }
+            .serve(options.ready_file.as_deref())
         }
-        .serve(options.ready_file.as_deref()),
         Err(code) => code,
     }
 }
@@ -78,6 +81,25 @@ impl Gateway {
     /// Returns the address of the admin API, unless it is off.
     pub(crate) fn admin_address(&self) -> Option<std::net::SocketAddr> {
         self.admin.as_ref().map(admin::Bound::address)
+    }
+
+    /// Logs what has been read: version, config and how much is in it. The addresses follow once they are served.
+    fn introduce(&self) {
+        let plan = self.live.load();
+        let keys = plan.authenticator.api_keys();
+        tracing::info!(
+            config = %self.path.display(),
+            routes = plan.listed.len(),
+            backends = plan.backends.len(),
+            endpoints = plan.backends.iter().map(|backend| backend.written.all().len()).sum::<usize>(),
+            api_keys = keys.map_or(0, |keys| keys.all().len()),
+            tenants = plan.tiers.tenants.len(),
+            tiers = plan.tiers.by_name.len(),
+            workers = plan.edge.workers,
+            warnings = self.warnings,
+            "gateway {}",
+            env!("CARGO_PKG_VERSION"),
+        );
     }
 
     /// Serves until a signal ends it. Returns the exit code.

@@ -32,6 +32,8 @@ pub(crate) struct Gateway {
     pub(super) counts: Option<StateFile>,
     pub(super) take_over: Option<TakeOver>,
     pub(super) following: Following,
+    /// Number of warnings of the config, which have been printed.
+    pub(super) warnings: usize,
 }
 
 /// Reads the config and binds its sockets. Binds nothing if the config has a mistake. With `take_over`, a process that
@@ -95,6 +97,7 @@ pub(crate) fn start(path: &Path, take_over: Option<&Path>) -> Result<Gateway, u8
         counts,
         take_over: take_over.map(|path| TakeOver::new(path, from)),
         following: Following::default(),
+        warnings: compiled.warnings.len(),
     })
 }
 

@@ -118,3 +118,63 @@ async fn reload_puts_the_config_in_force_or_reports_every_mistake() {
     let (code, _, _) = run(&gateway, &["reload"], Some("wrong.token")).await;
     assert_eq!(code, Some(1));
 }
+
+#[tokio::test]
+async fn top_prints_one_frame_where_there_is_no_terminal() {
+    let mut gateway = start().await;
+    for arguments in [&["top"][..], &["top", "--once"]] {
+        let (code, out, err) = run(&gateway, arguments, Some("read.token")).await;
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        assert!(
+            out.starts_with(concat!("gateway ", env!("CARGO_PKG_VERSION"), "  serving, ready  up ")),
+            "{out}"
+        );
+        for part in ["\nbackend ", "\norders ", "\nroute ", "\nfixed ", "0/100", "closed"] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        assert!(!out.contains('\u{1b}'), "no terminal, no sequences: {out:?}");
+    }
+    gateway.signal(Signal::Kill);
+    gateway.wait_exit().await;
+    let (code, _, err) = run(&gateway, &["top"], None).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        err.starts_with("gateway top: no gateway answers at http://127.0.0.1:"),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn the_start_says_what_was_read() {
+    let gateway = start().await;
+    let log = gateway.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains(concat!(" gateway ", env!("CARGO_PKG_VERSION"))));
+    let line = line.unwrap_or_else(|| panic!("no banner: {log}"));
+    for fact in [
+        "config=",
+        "routes=1",
+        "backends=1",
+        "endpoints=1",
+        "api_keys=0",
+        "tiers=4",
+        "warnings=",
+    ] {
+        assert!(line.contains(fact), "{fact}: {line}");
+    }
+    assert!(log.contains("serving listener=\"public\" address=127.0.0.1:"), "{log}");
+}
+
+#[test]
+fn a_mistyped_command_is_told_the_right_one_and_help_says_the_exit_codes() {
+    let told = cli(&["relaod"], &Setup::new(""));
+    assert_eq!(told.code, Some(2));
+    assert!(told.stderr.contains("'reload'"), "{}", told.stderr);
+    let told = cli(&["run", "--help"], &Setup::new(""));
+    assert!(
+        told.stdout.contains("\n   3  stopped, but requests were cut"),
+        "{}",
+        told.stdout
+    );
+}
