@@ -309,3 +309,142 @@ fn the_config_of_the_compose_file_is_good() {
     assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
     assert!(checked.stdout.contains("on lease"), "{}", checked.stdout);
 }
+
+/// Returns the block of text under a key of a YAML file, without its indentation.
+fn block(yaml: &str, key: &str) -> String {
+    let (_, rest) = yaml.split_once(&format!("\n{key}: |\n")).expect("the key is there");
+    let lines = rest
+        .lines()
+        .take_while(|line| line.is_empty() || line.starts_with("  "));
+    lines
+        .map(|line| format!("{}\n", line.get(2..).unwrap_or_default()))
+        .collect()
+}
+
+/// Returns the first number after a text.
+fn number_after(text: &str, start: &str) -> u64 {
+    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("there is no {start}"));
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no number after {start}"))
+}
+
+/// Checks the default values of the chart: the config is good, and the ports and times are those of the config.
+#[test]
+fn the_values_of_the_chart_agree_with_their_config() {
+    let values = include_str!("../../../gateway/deploy/helm/gateway/values.yaml");
+    let config = block(values, "config");
+    let keys = include_str!("../../../fixtures/configs/keys.yaml");
+    let setup = Setup::new(config.replace("/etc/gateway/keys/", "")).file("keys.yaml", keys);
+    let checked = cli(&["check", "-q", "gateway.yaml"], &setup);
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    for (in_config, in_values) in [
+        ("public: { address: 0.0.0.0:", "name: http, port:"),
+        ("\n  address: 0.0.0.0:", "\nadminPort:"),
+        ("health_address: 0.0.0.0:", "\nprobesPort:"),
+    ] {
+        assert_eq!(
+            number_after(&config, in_config),
+            number_after(values, in_values),
+            "{in_values}"
+        );
+    }
+    let drains = number_after(&config, "drain_notice:") + number_after(&config, ", drain:");
+    let grace = number_after(values, "\nterminationGracePeriodSeconds:");
+    assert!(grace >= drains + 20, "{grace} s for {drains} s");
+    let chart = include_str!("../../../gateway/deploy/helm/gateway/Chart.yaml");
+    assert!(
+        chart.contains(concat!("\nappVersion: ", env!("CARGO_PKG_VERSION"), "\n")),
+        "the version of the chart"
+    );
+    let mounted = values.contains("- { name: gateway-keys, mountPath: /etc/gateway/keys }");
+    assert!(mounted && config.contains("/etc/gateway/keys/keys.yaml"));
+    // The deployment starts it with a command line that there is.
+    let deployment = include_str!("../../../gateway/deploy/helm/gateway/templates/deployment.yaml");
+    let help = cli(&["run", "--help"], &Setup::new(""));
+    let (_, arguments) = deployment.split_once("            - run\n").expect("it runs");
+    let (arguments, _) = arguments.split_once("{{- with .Values.env }}").expect("the end");
+    for argument in arguments.lines().filter_map(|line| line.trim().strip_prefix("- --")) {
+        let name = argument.split('=').next().expect("a name");
+        assert!(help.stdout.contains(&format!("--{name}")), "{name}");
+    }
+    assert!(
+        arguments.contains("--config=/etc/gateway/gateway.yaml") && deployment.contains("path: /readyz, port: probes")
+    );
+}
+
+/// Renders the chart, where there is a `helm`.
+#[test]
+fn the_chart_renders() {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/deploy/helm/gateway");
+    let helm = |arguments: &[&str]| {
+        let told = std::process::Command::new("helm").args(arguments).output().ok()?;
+        let (out, err) = (
+            String::from_utf8_lossy(&told.stdout).into_owned(),
+            String::from_utf8_lossy(&told.stderr).into_owned(),
+        );
+        assert!(told.status.success(), "{arguments:?}: {out}{err}");
+        Some(out)
+    };
+    if helm(&["lint", "--strict", "--kube-version", "1.31.0", chart]).is_none() {
+        eprintln!("SKIPPED the_chart_renders: there is no helm in PATH");
+        return;
+    }
+    let rendered = helm(&["template", "edge", chart, "--kube-version", "1.31.0"]).expect("it was there");
+    assert!(
+        rendered.contains("checksum/config:") && !rendered.contains("--watch"),
+        "{rendered}"
+    );
+    assert!(!rendered.contains("kind: ServiceMonitor") && rendered.contains("kind: HorizontalPodAutoscaler"));
+    let set = [
+        "--set",
+        "restartOnChange=false,serviceMonitor.enabled=true,autoscaling.enabled=false,discovery.namespaces={shop}",
+    ];
+    let other =
+        helm(&[&["template", "edge", chart, "--kube-version", "1.31.0"][..], &set].concat()).expect("it was there");
+    assert!(
+        !other.contains("checksum/config:") && other.contains("- --watch"),
+        "{other}"
+    );
+    assert!(
+        other.contains("kind: ServiceMonitor") && other.contains("replicas: 3") && other.contains("endpointslices")
+    );
+}
+
+/// Checks what Compose gives to Prometheus and Grafana: files that there are, at the places where they are looked for.
+#[test]
+fn the_compose_file_mounts_files_that_there_are() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/deploy/compose"));
+    let compose = include_str!("../../../gateway/deploy/compose/compose.yaml");
+    let mounts = compose.lines().filter_map(|line| {
+        let (from, rest) = line
+            .trim()
+            .trim_start_matches("volumes: [\"")
+            .trim_start_matches("- ")
+            .split_once(":/")?;
+        from.starts_with('.')
+            .then(|| (from, format!("/{}", rest.split(":ro").next().unwrap_or_default())))
+    });
+    let mounts: Vec<_> = mounts.collect();
+    assert_eq!(mounts.len(), 8, "{mounts:?}");
+    for (from, _) in &mounts {
+        assert!(folder.join(from).is_file(), "there is no {from}");
+    }
+    let has = |to: &str| mounts.iter().any(|(_, mounted)| mounted == to);
+    let prometheus = include_str!("../../../gateway/deploy/compose/prometheus.yaml");
+    assert!(prometheus.contains("/etc/prometheus/alerts.yaml") && has("/etc/prometheus/alerts.yaml"));
+    let config = include_str!("../../../gateway/deploy/compose/gateway.yaml");
+    assert_eq!(
+        number_after(prometheus, "port:"),
+        number_after(config, "\n  address: 0.0.0.0:"),
+        "the admin address"
+    );
+    let provider = include_str!("../../../gateway/deploy/compose/grafana/dashboards.yaml");
+    assert!(provider.contains("path: /var/lib/grafana/dashboards") && has("/var/lib/grafana/dashboards/gateway.json"));
+    let source = include_str!("../../../gateway/deploy/compose/grafana/datasource.yaml");
+    assert!(source.contains("http://prometheus:9090") && compose.contains("\n  prometheus:\n"));
+    let balancer = include_str!("../../../gateway/deploy/compose/haproxy.cfg");
+    assert_eq!(
+        number_after(balancer, "check port "),
+        number_after(config, "health_address: 0.0.0.0:")
+    );
+}
