@@ -187,3 +187,31 @@ async fn an_idle_replica_asks_little() {
     assert!(each_second < 5.0, "{each_second} commands a second");
     assert!(store.state().is_up());
 }
+
+#[tokio::test]
+async fn a_busy_replica_learns_by_its_other_calls_whether_there_are_notices() {
+    /// Shorter than the time between two questions of an idle replica.
+    const OFTEN: Duration = Duration::from_millis(300);
+    let Some(server) = RedisServer::start() else { return };
+    let busy = connect(&server.url());
+    up(&busy).await;
+    // Its first look, and each time for which it was not busy.
+    let (mut may_ask, before) = (1, calls(&server, "mget"));
+    let mut last = Instant::now();
+    for _ in 0..100 {
+        take(&busy, "a", 0).await.ok();
+        may_ask += u64::from(last.elapsed() > OFTEN);
+        last = Instant::now();
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    let asked = calls(&server, "mget") - before;
+    assert!(asked <= may_ask, "asked {asked} times");
+
+    let other = connect(&server.url());
+    assert!(other.announce("breaker:users", "open", None));
+    let began = Instant::now();
+    while busy.notices().is_empty() {
+        assert!(began.elapsed() < CURED, "not heard");
+        take(&busy, "a", 0).await.ok();
+    }
+}

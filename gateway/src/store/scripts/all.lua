@@ -7,7 +7,7 @@
 -- others are executed.
 
 local before = tonumber(ARGV[2])
-local replies = { epoch, before > 1 and redis.call('GET', KEYS[2]) }
+local replies = { epoch, before > 1 and (redis.call('GET', KEYS[2]) or '0') }
 local at = 3
 for number = before + 1, #KEYS do
     local arguments = {}
