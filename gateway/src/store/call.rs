@@ -1,16 +1,37 @@
-//! Sends one pipeline over a connection and sorts its replies.
+//! Sends the commands of one pipeline over a connection and sorts their replies.
 
+use std::fmt;
+
+use futures_util::future::join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Pipeline, Value};
+use redis::cluster_async::ClusterConnection;
+use redis::{Pipeline, RedisError, Value};
 
-use super::scripts::Script;
+use super::scripts::{Script, in_full};
 use super::trouble::{Failure, Trouble};
+
+/// Connection to one server, or to all nodes of a cluster.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Connection::Server(_) => "Server",
+            Connection::Cluster(_) => "Cluster",
+        })
+    }
+}
 
 /// Replies to the commands of a pipeline, in their order.
 #[derive(Debug)]
 pub(super) struct Replies {
+    /// `Nil` for a command that has none.
     values: Vec<Value>,
-    /// First error reply that says something about the store.
+    /// First error that says something about the store.
     failure: Option<Failure>,
 }
 
@@ -49,8 +70,15 @@ fn lacks_script(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
-/// Sends a pipeline. Where the store has forgotten a script, it is loaded and the command sent again.
-pub(super) async fn send(mut connection: MultiplexedConnection, pipeline: &Pipeline) -> Result<Replies, Failure> {
+/// Sends the commands of a pipeline. Where the store has forgotten a script, it gets it again with the command.
+pub(super) async fn send(connection: &Connection, pipeline: &Pipeline) -> Result<Replies, Failure> {
+    match connection {
+        Connection::Server(server) => send_to_server(server.clone(), pipeline).await,
+        Connection::Cluster(cluster) => Ok(send_to_cluster(cluster, pipeline).await),
+    }
+}
+
+async fn send_to_server(mut connection: MultiplexedConnection, pipeline: &Pipeline) -> Result<Replies, Failure> {
     let mut values = ask(&mut connection, pipeline).await?;
     if values.iter().any(lacks_script) {
         let mut again = Pipeline::new();
@@ -82,5 +110,34 @@ async fn ask(connection: &mut MultiplexedConnection, pipeline: &Pipeline) -> Res
             Trouble::Unexpected,
             "another number of replies than of commands",
         ))
+    }
+}
+
+/// Sends each command to its node, all at once. The client library follows slots that have moved.
+async fn send_to_cluster(connection: &ClusterConnection, pipeline: &Pipeline) -> Replies {
+    let replies = join_all(pipeline.cmd_iter().map(|command| async move {
+        let mut connection = connection.clone();
+        let reply = connection.req_packed_command(command).await;
+        let lacks_script = match &reply {
+            Ok(value) => lacks_script(value),
+            Err(error) => error.code() == Some("NOSCRIPT"),
+        };
+        match in_full(command) {
+            Some(in_full) if lacks_script => connection.req_packed_command(&in_full).await,
+            _ => reply,
+        }
+    }));
+    let mut failure = None;
+    let mut value = |reply: Result<Value, RedisError>| {
+        reply.unwrap_or_else(|error| {
+            failure.get_or_insert(Failure::from(error));
+            Value::Nil
+        })
+    };
+    let values = replies.await.into_iter().map(&mut value).collect();
+    let replies = Replies::new(values);
+    Replies {
+        failure: failure.or(replies.failure),
+        ..replies
     }
 }

@@ -1,6 +1,7 @@
 //! Connects to the store, and checks that it can do what is needed before anything is counted there.
 //!
-//! The name is resolved anew for each connection, or the sentinels are asked anew, so a primary that took over is found.
+//! The name is resolved anew for each connection, or the sentinels or nodes are asked anew, so a primary that took over is
+//! found.
 //! The password is read anew too. What is checked: that the scripts are known, that the store takes writes, and that it
 //! answers within the call limit.
 
@@ -17,6 +18,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::call::{Connection, Replies, send};
+use super::cluster;
 use super::command::MOST_EXACT;
 use super::presence;
 use super::scripts::{Common, Script, read_epoch};
@@ -35,7 +38,7 @@ pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Connection that can be used.
 pub(super) struct Connected {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Connection,
     pub(super) epoch: u64,
     pub(super) eviction: Option<Eviction>,
 }
@@ -44,8 +47,13 @@ pub(super) struct Connected {
 const SENTINEL_LIMIT: Duration = Duration::from_millis(200);
 
 /// Opens a connection and logs in. The driver has to run for anything to be answered.
-pub(super) async fn open(settings: &StoreSettings) -> Result<(MultiplexedConnection, Driver), Failure> {
+pub(super) async fn open(settings: &StoreSettings) -> Result<(Connection, Driver), Failure> {
     let login = login(settings).await?;
+    if settings.address.is_cluster {
+        let connection = cluster::open(settings, &login).await?;
+        // The library runs it.
+        return Ok((Connection::Cluster(connection), Box::pin(std::future::pending())));
+    }
     let server = match &settings.address.primary {
         Some(primary) => find_primary(settings, primary).await?,
         None => settings
@@ -55,7 +63,8 @@ pub(super) async fn open(settings: &StoreSettings) -> Result<(MultiplexedConnect
             .cloned()
             .ok_or_else(|| unreached("no server"))?,
     };
-    open_one(settings, &server, &login).await
+    let (connection, driver) = open_one(settings, &server, &login).await?;
+    Ok((Connection::Server(connection), driver))
 }
 
 async fn open_one(
@@ -173,46 +182,44 @@ async fn dial(server: &ServerAddress) -> io::Result<TcpStream> {
 
 /// Checks that the store can be used.
 pub(super) async fn check(
-    mut connection: MultiplexedConnection,
+    connection: Connection,
     common: &Common,
     keys: &SpreadKeys,
     replica: u64,
     call_limit: Duration,
 ) -> Result<Connected, Failure> {
-    let mut pipeline = Pipeline::new();
+    let (mut scripts, mut name, mut calls) = (Pipeline::new(), Pipeline::new(), Pipeline::new());
     for script in Script::ALL {
-        pipeline.add_command(script.load());
+        scripts.add_command(script.load());
     }
     // Zero is no name.
     let epoch = fastrand::u64(1..MOST_EXACT);
-    pipeline.cmd("SET").arg(common.epoch()).arg(epoch).arg("NX");
-    // Calls that are made later too, so that a user without a right learns it now.
-    pipeline.cmd("MGET").arg(common.epoch()).arg(&keys.version);
-    pipeline.add_command(keys.changes(MOST_EXACT));
-    pipeline.add_command(presence::tell(keys, replica, ""));
-    pipeline.cmd("GET").arg(common.epoch());
-    pipeline.cmd("INFO").arg("memory");
-    let replies = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
-    let [tried @ .., epoch, memory] = &*replies else {
-        return Err(Failure::new(Trouble::Unexpected, "too few replies"));
+    name.cmd("SET").arg(common.epoch()).arg(epoch).arg("NX");
+    // Calls that are made later, so that a user without a right learns it now.
+    calls.cmd("MGET").arg(common.epoch()).arg(&keys.version);
+    calls.add_command(keys.changes(MOST_EXACT));
+    calls.add_command(presence::tell(keys, replica, ""));
+    calls.add_command(presence::list(keys));
+    // Commands of one pipeline go to several nodes of a cluster at once.
+    checked(&connection, &scripts).await?;
+    checked(&connection, &name).await?;
+    let replies = checked(&connection, &calls).await?;
+    let epoch = match replies.values() {
+        [Value::Array(read), ..] => read.first().and_then(read_epoch),
+        _ => None,
     };
-    for reply in tried.iter().chain([epoch]) {
-        if let Value::ServerError(error) = reply {
-            return Err(Failure::of_reply(error));
-        }
-    }
-    let epoch = read_epoch(epoch).ok_or_else(|| Failure::new(Trouble::Unexpected, "the epoch is not a number"))?;
-    let eviction = eviction(memory);
+    let epoch = epoch.ok_or_else(|| Failure::new(Trouble::Unexpected, "the epoch is not a number"))?;
+    let (mut memory, mut ping) = (Pipeline::new(), Pipeline::new());
+    memory.cmd("INFO").arg("memory");
+    let eviction = send(&connection, &memory).await?.values().iter().find_map(eviction);
     let began = clock::now();
-    let ping = redis::cmd("PING");
-    let ping = connection.req_packed_command(&ping);
-    match timeout(call_limit, ping).await {
-        Ok(Ok(_)) => Ok(Connected {
+    ping.cmd("PING");
+    match timeout(call_limit, checked(&connection, &ping)).await {
+        Ok(answered) => answered.map(|_| Connected {
             connection,
             epoch,
             eviction,
         }),
-        Ok(Err(error)) => Err(error.into()),
         Err(_) => {
             let took = clock::now().since(began);
             Err(Failure::new(Trouble::Timeout, format_args!("no answer in {took:?}")))
@@ -220,9 +227,26 @@ pub(super) async fn check(
     }
 }
 
-/// Reads what the store does when its memory is full; `None` if it does not tell, as to a user without the right.
+/// Sends a pipeline. An error reply is an error.
+async fn checked(connection: &Connection, pipeline: &Pipeline) -> Result<Replies, Failure> {
+    let replies = send(connection, pipeline).await?;
+    match replies.failure() {
+        Some(failure) => Err(failure.clone()),
+        None => Ok(replies),
+    }
+}
+
+/// Reads what the store does when its memory is full; `None` if it does not tell, as to a user without the right. Of the
+/// nodes of a cluster, one that may drop counts is told.
 pub(super) fn eviction(memory: &Value) -> Option<Eviction> {
-    let Value::BulkString(text) = memory else { return None };
+    let text = match memory {
+        Value::BulkString(text) => text,
+        Value::Map(nodes) => {
+            let told = nodes.iter().filter_map(|(_, memory)| eviction(memory));
+            return told.max_by_key(|eviction| *eviction != Eviction::Never);
+        }
+        _ => return None,
+    };
     let policy = str::from_utf8(text)
         .ok()?
         .lines()

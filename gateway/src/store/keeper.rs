@@ -16,13 +16,12 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use policies::breaker::{Outcome, State};
 use policies::{Breaker, BreakerSettings, Moment, Ratio};
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::call::{self, Replies};
+use super::call::{self, Connection, Replies};
 use super::command::MOST_EXACT;
 use super::connection::{self, Connected};
 use super::counts::CallCounts;
@@ -69,7 +68,7 @@ fn breaker_settings() -> BreakerSettings {
 #[derive(Debug)]
 pub(super) struct Link {
     number: u64,
-    connection: MultiplexedConnection,
+    connection: Connection,
 }
 
 /// The connection, or why there is none.
@@ -104,7 +103,12 @@ impl Keeper {
             trouble: Trouble::Connecting,
         };
         Keeper {
-            common: Common::new(&settings.prefix, settings.lease_time, settings.heartbeat),
+            common: Common::new(
+                &settings.prefix,
+                settings.lease_time,
+                settings.heartbeat,
+                settings.address.is_cluster,
+            ),
             keys: SpreadKeys::new(&settings.prefix),
             settings,
             link: ArcSwapOption::empty(),
@@ -170,7 +174,7 @@ impl Keeper {
         };
         // Without a connection it is open, so this is refused only in a race with the last failure.
         let permit = self.breaker.admit(began).map_err(|_| Trouble::Timeout)?;
-        let replies = call::send(link.connection.clone(), pipeline);
+        let replies = call::send(&link.connection, pipeline);
         let deadline = clock::instant(began + self.settings.call_limit);
         let result = match tokio::time::timeout_at(deadline, replies).await {
             Ok(result) => result,
@@ -191,7 +195,9 @@ impl Keeper {
             }
             Some(failure) => {
                 let opened = self.breaker.record(permit, Outcome::Failure { took }, now);
-                if opened.is_some() || failure.trouble.ends_connection() {
+                // The client library replaces the connection to a node of a cluster by itself.
+                let is_of_node = self.common.is_cluster && failure.trouble == Trouble::Closed;
+                if opened.is_some() || failure.trouble.ends_connection() && !is_of_node {
                     self.lose(link.number, failure);
                 }
             }
@@ -336,7 +342,10 @@ impl Keeper {
     /// Takes in what an answer tells of the store's memory, so that it need not be asked for. Looks at the store at once
     /// if there is something new.
     pub(super) fn note_answer(&self, memory: Memory) {
-        self.note_epoch(memory.epoch);
+        // In a cluster each owner's memory has its own name.
+        if !self.common.is_cluster {
+            self.note_epoch(memory.epoch);
+        }
         let known = memory
             .version
             .and_then(|version| self.spread.compare(memory.epoch, version));
@@ -513,12 +522,10 @@ impl Keeper {
     /// Lists the replicas.
     pub(super) async fn replicas(&self) -> Result<Vec<Replica>, Trouble> {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("TIME").cmd("HGETALL").arg(&self.keys.replicas);
+        pipeline.add_command(presence::list(&self.keys));
         let replies = self.ask(&pipeline).await?;
-        let [time, all] = replies.values() else {
-            return Err(Trouble::Unexpected);
-        };
-        presence::read(time, all).ok_or(Trouble::Unexpected)
+        let listed = replies.values().first();
+        listed.and_then(presence::read).ok_or(Trouble::Unexpected)
     }
 }
 

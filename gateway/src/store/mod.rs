@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 mod call;
+mod cluster;
 mod command;
 mod connection;
 mod counts;
@@ -29,7 +30,7 @@ mod trouble;
 
 pub use command::{Answer, Ask, CentralTerms, Command, StoreKey};
 pub use presence::Replica;
-pub use settings::{AddressError, Password, ServerAddress, StoreAddress, StoreSettings};
+pub use settings::{AddressError, Password, Pem, ServerAddress, StoreAddress, StoreSettings};
 pub use spread::Notice;
 pub use state::{Eviction, Health, StoreState};
 pub use trouble::Trouble;

@@ -31,13 +31,20 @@ pub(super) fn tell(keys: &SpreadKeys, name: u64, text: &str) -> Cmd {
     call
 }
 
-/// Reads the replies to `TIME` and `HGETALL`. Entries that cannot be read are left out.
-pub(super) fn read(time: &Value, all: &Value) -> Option<Vec<Replica>> {
-    let Value::Array(time) = time else { return None };
-    let [seconds, micros] = &**time else { return None };
-    let number = |value: &Value| text(value)?.parse::<u64>().ok();
-    let now = number(seconds)? * 1_000_000 + number(micros)?;
-    let Value::Array(all) = all else { return None };
+/// Returns the call that lists the replicas.
+pub(super) fn list(keys: &SpreadKeys) -> Cmd {
+    let mut call = redis::cmd("EVALSHA");
+    call.arg(Script::Replicas.name()).arg(1).arg(&keys.replicas);
+    call
+}
+
+/// Reads the reply to [`list`]. Entries that cannot be read are left out.
+pub(super) fn read(listed: &Value) -> Option<Vec<Replica>> {
+    let Value::Array(listed) = listed else { return None };
+    let [now, Value::Array(all)] = &**listed else {
+        return None;
+    };
+    let now: u64 = text(now)?.parse().ok()?;
     let replica = |pair: &[Value]| {
         let [name, told] = pair else { return None };
         let (seen, text_of_it) = text(told)?.split_once(' ')?;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use policies::lease::CentralWindow;
 use policies::lease::{Reply, SlotReply, UsedReply};
-use redis::{Cmd, Value};
+use redis::{Arg, Cmd, Value};
 
 use super::command::{Answer, Ask, CentralTerms, Command, MOST_EXACT, every};
-use super::spread::SpreadKeys;
+use super::spread::{self, SpreadKeys};
 use super::trouble::Trouble;
 
 /// Makes the text of a script of its parts.
@@ -51,16 +51,24 @@ pub(super) enum Script {
     Announce,
     Changes,
     Presence,
+    Replicas,
 }
 
 impl Script {
-    pub(super) const ALL: [Script; 4] = [Script::Counts, Script::Announce, Script::Changes, Script::Presence];
+    pub(super) const ALL: [Script; 5] = [
+        Script::Counts,
+        Script::Announce,
+        Script::Changes,
+        Script::Presence,
+        Script::Replicas,
+    ];
 
-    const TEXTS: [&str; 4] = [
+    const TEXTS: [&str; 5] = [
         counts!("time.lua"),
         text!("time.lua", "announce.lua"),
         text!("changes.lua"),
         text!("time.lua", "presence.lua"),
+        text!("time.lua", "replicas.lua"),
     ];
 
     /// The script of the counts, except that it reads the time from one more argument.
@@ -73,7 +81,7 @@ impl Script {
 
     /// Returns the name by which the store knows the script: the SHA-1 of its text.
     pub(super) fn name(self) -> &'static str {
-        static NAMES: LazyLock<[String; 4]> = LazyLock::new(|| Script::TEXTS.map(name));
+        static NAMES: LazyLock<[String; 5]> = LazyLock::new(|| Script::TEXTS.map(name));
         &NAMES[self as usize]
     }
 
@@ -82,6 +90,27 @@ impl Script {
         load.arg("LOAD").arg(self.text());
         load
     }
+}
+
+/// Returns the call of a script with its text in place of its name; `None` if it calls none.
+pub(super) fn in_full(call: &Cmd) -> Option<Cmd> {
+    let mut arguments = call.args_iter().filter_map(|argument| match argument {
+        Arg::Simple(bytes) => Some(bytes),
+        _ => None,
+    });
+    if arguments.next()? != b"EVALSHA" {
+        return None;
+    }
+    let name = arguments.next()?;
+    let script = Script::ALL
+        .into_iter()
+        .find(|script| script.name().as_bytes() == name)?;
+    let mut in_full = redis::cmd("EVAL");
+    in_full.arg(script.text());
+    for argument in arguments {
+        in_full.arg(argument);
+    }
+    Some(in_full)
 }
 
 fn name(text: &str) -> String {
@@ -105,19 +134,20 @@ impl Common {
     /// not stay for ever.
     const EPOCH: u64 = 30 * 86_400;
 
-    pub(super) fn new(prefix: &str, lease_time: Duration, heartbeat: Duration) -> Common {
+    pub(super) fn new(prefix: &str, lease_time: Duration, heartbeat: Duration, is_cluster: bool) -> Common {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(MOST_EXACT);
         Common {
             prefix: prefix.into(),
             lease_time: micros(lease_time).clamp(1_000, MOST_EXACT / 4_000),
             heartbeat: micros(heartbeat).clamp(1_000, MOST_EXACT / 4_000),
-            is_cluster: false,
+            is_cluster,
         }
     }
 
-    /// Returns the key of the name of the store's memory, where it is not one for each tag.
+    /// Returns the key of the name of the store's memory; in a cluster of that of the node with the notices.
     pub(super) fn epoch(&self) -> String {
-        format!("{}epoch", self.prefix)
+        let tag = if self.is_cluster { spread::TAG } else { "" };
+        format!("{}{tag}epoch", self.prefix)
     }
 
     /// Returns the calls that execute these commands, each with the places of its commands: one call for each owner.

@@ -15,6 +15,8 @@ pub struct StoreSettings {
     pub password: Option<Password>,
     /// Authorities and client certificate; needed if the address says `rediss`.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The same as text in PEM, for a cluster: the client library connects to its nodes by itself.
+    pub pem: Pem,
     /// Longest time of one call, from [`Store::execute`](super::Store::execute) to its end.
     pub call_limit: Duration,
     /// Time for which tokens are leased.
@@ -33,6 +35,7 @@ impl StoreSettings {
                 username,
                 password,
                 tls,
+                pem: _,
                 call_limit,
                 lease_time,
                 heartbeat,
@@ -41,6 +44,21 @@ impl StoreSettings {
             (address, prefix, username, password, tls.is_some(), times)
         };
         one.map(facts) == other.map(facts)
+    }
+}
+
+/// Certificates and key in PEM.
+#[derive(Clone, Default)]
+pub struct Pem {
+    /// Those of the system if there are none.
+    pub authorities: Option<Vec<u8>>,
+    /// Certificate that is shown to the store, and its key.
+    pub own: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pem(..)")
     }
 }
 
@@ -61,13 +79,14 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Address of a store: of one server, or of sentinels that know it.
+/// Address of a store: of one server, of sentinels that know it, or of nodes of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreAddress {
-    /// The server; with sentinels all of them, in the order in which they are asked.
+    /// The server; sentinels in the order in which they are asked; some nodes of a cluster, of which one must answer.
     pub servers: Vec<ServerAddress>,
     /// Name of the primary that the sentinels watch.
     pub primary: Option<Box<str>>,
+    pub is_cluster: bool,
     pub database: u32,
     pub is_tls: bool,
 }
@@ -82,15 +101,17 @@ pub struct ServerAddress {
 /// Mistake in an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    /// It begins with none of the four schemes.
+    /// It begins with none of the six schemes.
     Scheme,
-    /// It has no host, or several without being one of sentinels.
+    /// It has no host, or several without being one of sentinels or of a cluster.
     Host,
     /// It has a name or a password, which belong into settings of their own.
     Credentials,
     Port,
     /// The path is not the number of a database.
     Database,
+    /// It is one of a cluster, which has no databases, and has a path.
+    Path,
     /// It is one of sentinels and names no primary.
     Primary,
     /// It has a query or a fragment.
@@ -100,22 +121,25 @@ pub enum AddressError {
 impl StoreAddress {
     const PORT: u16 = 6_379;
     const SENTINEL_PORT: u16 = 26_379;
-    /// Most sentinels.
+    /// Most sentinels, or nodes of a cluster.
     const MOST: usize = 9;
 
-    /// Reads `redis://host:port/database`, or `redis-sentinel://host:port,host:port/primary/database`; the same with
-    /// `rediss` for TLS. The port is 6379 or 26379 and the database 0 if they are left out.
+    /// Reads `redis://host:port/database`, `redis-sentinel://host:port,host:port/primary/database` or
+    /// `redis-cluster://host:port,host:port`; the same with `rediss` for TLS. The port is 6379, of sentinels 26379, and the
+    /// database 0 if they are left out.
     pub fn read(text: &str) -> Result<StoreAddress, AddressError> {
-        let schemes = [
-            ("redis://", false, false),
-            ("rediss://", true, false),
-            ("redis-sentinel://", false, true),
-            ("rediss-sentinel://", true, true),
-        ];
-        let scheme = schemes
-            .into_iter()
-            .find_map(|(scheme, is_tls, by_sentinel)| Some((is_tls, by_sentinel, text.strip_prefix(scheme)?)));
-        let (is_tls, by_sentinel, rest) = scheme.ok_or(AddressError::Scheme)?;
+        let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
+        let (is_tls, kind) = match (scheme.strip_prefix("rediss"), scheme.strip_prefix("redis")) {
+            (Some(kind), _) => (true, kind),
+            (None, Some(kind)) => (false, kind),
+            (None, None) => return Err(AddressError::Scheme),
+        };
+        let (by_sentinel, is_cluster) = match kind {
+            "" => (false, false),
+            "-sentinel" => (true, false),
+            "-cluster" => (false, true),
+            _ => return Err(AddressError::Scheme),
+        };
         if rest.contains(['?', '#']) {
             return Err(AddressError::Query);
         }
@@ -130,8 +154,12 @@ impl StoreAddress {
         };
         let servers = authority.split(',').map(|server| ServerAddress::read(server, port));
         let servers: Vec<_> = servers.collect::<Result<_, _>>()?;
-        if servers.len() > if by_sentinel { StoreAddress::MOST } else { 1 } {
+        let is_single = !by_sentinel && !is_cluster;
+        if servers.len() > if is_single { 1 } else { StoreAddress::MOST } {
             return Err(AddressError::Host);
+        }
+        if is_cluster && !path.is_empty() {
+            return Err(AddressError::Path);
         }
         let (primary, database) = match (by_sentinel, path.split_once('/')) {
             (false, _) => (None, path),
@@ -148,6 +176,7 @@ impl StoreAddress {
         Ok(StoreAddress {
             servers,
             primary: primary.map(Box::from),
+            is_cluster,
             database,
             is_tls,
         })
@@ -186,7 +215,11 @@ fn number<N: std::str::FromStr>(digits: &str) -> Option<N> {
 
 impl fmt::Display for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.primary.is_some() { "-sentinel" } else { "" };
+        let kind = match (&self.primary, self.is_cluster) {
+            (Some(_), _) => "-sentinel",
+            (None, true) => "-cluster",
+            (None, false) => "",
+        };
         let tls = if self.is_tls { "s" } else { "" };
         write!(f, "redis{tls}{kind}://")?;
         for (number, server) in self.servers.iter().enumerate() {
@@ -195,6 +228,9 @@ impl fmt::Display for StoreAddress {
         }
         if let Some(primary) = &self.primary {
             write!(f, "/{primary}")?;
+        }
+        if self.is_cluster {
+            return Ok(());
         }
         write!(f, "/{}", self.database)
     }
@@ -214,11 +250,12 @@ impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             AddressError::Scheme => {
-                "an address of a store begins with `redis://`, `rediss://`, `redis-sentinel://` or `rediss-sentinel://`"
+                "an address of a store begins with `redis://`, `redis-sentinel://` or `redis-cluster://`, or the same with `rediss` for TLS"
             }
-            AddressError::Host => "the address must name one host, or up to 9 sentinels",
+            AddressError::Host => "the address must name one host, or up to 9 sentinels or nodes of a cluster",
             AddressError::Credentials => "name and password belong into `username` and `password_file`",
             AddressError::Port => "the port must be a number from 1 to 65535",
+            AddressError::Path => "a cluster has no databases: the address must end after its nodes",
             AddressError::Database => "the path must be the number of a database",
             AddressError::Primary => "after the sentinels the path must name the primary that they watch",
             AddressError::Query => "an address of a store has no query",
@@ -265,6 +302,11 @@ mod tests {
         check("redis-sentinel://a//1", Err(AddressError::Primary));
         check("redis-sentinel://a/main/x", Err(AddressError::Database));
         check("redis-sentinel://a,,b/main", Err(AddressError::Host));
+        check("redis-cluster://a", Ok("redis-cluster://a:6379"));
+        check("rediss-cluster://a:1,[::1]/", Ok("rediss-cluster://a:1,[::1]:6379"));
+        check("redis-cluster://a/0", Err(AddressError::Path));
+        check("redis-cluster://", Err(AddressError::Host));
+        check("redis-other://a", Err(AddressError::Scheme));
     }
 
     #[test]

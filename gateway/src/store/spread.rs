@@ -18,6 +18,8 @@ use tokio::sync::{Notify, watch};
 use super::scripts::{Script, whole};
 use crate::clock;
 
+/// Tag of the keys of the notices and of the replicas.
+pub(super) const TAG: &str = "{spread}";
 /// Most notices.
 pub(super) const MOST: usize = 10_000;
 /// Longest name and value of a notice, in bytes.
@@ -234,7 +236,7 @@ pub(super) struct SpreadKeys {
 
 impl SpreadKeys {
     pub(super) fn new(prefix: &str) -> SpreadKeys {
-        let key = |name: &str| format!("{prefix}{{spread}}:{name}");
+        let key = |name: &str| format!("{prefix}{TAG}:{name}");
         SpreadKeys {
             version: key("version"),
             order: key("order"),

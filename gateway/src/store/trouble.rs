@@ -161,6 +161,7 @@ impl From<RedisError> for Failure {
             (_, Some(code)) => Trouble::of_code(code),
             _ if error.is_timeout() => Trouble::Timeout,
             (ErrorKind::Io | ErrorKind::Parse, _) => Trouble::Closed,
+            (ErrorKind::ClusterConnectionNotFound, _) => Trouble::ClusterDown,
             _ => Trouble::Unexpected,
         };
         Failure::new(trouble, error)

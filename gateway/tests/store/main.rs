@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use fixtures::faulty_proxy::FaultyProxy;
 use fixtures::redis_server::{Options, RedisServer};
 use gateway::store::{
-    Answer, Ask, CentralTerms, Command, Health, Password, Store, StoreAddress, StoreKey, StoreSettings, Trouble,
+    Answer, Ask, CentralTerms, Command, Health, Password, Pem, Store, StoreAddress, StoreKey, StoreSettings, Trouble,
 };
 use policies::lease::{Reply, Request, SlotRequest, UsedReply};
 use policies::{CalendarQuota, Every, Quota, WindowQuota};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+mod cluster;
 mod cures;
 mod spread;
 mod tls;
@@ -36,6 +37,7 @@ fn settings(url: &str) -> StoreSettings {
         username: None,
         password: None,
         tls: None,
+        pem: Pem::default(),
         call_limit: CALL_LIMIT,
         lease_time: Duration::from_secs(2),
         heartbeat: Duration::from_secs(1),

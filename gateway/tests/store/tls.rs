@@ -1,7 +1,8 @@
 //! A store that speaks TLS.
 
+use fixtures::redis_cluster::RedisCluster;
 use fixtures::redis_server::Tls;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::*;
@@ -9,6 +10,8 @@ use super::*;
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // A certificate whose subject is its issuer would be taken for one that is signed by itself.
+    params.distinguished_name.push(DnType::CommonName, "authority");
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
@@ -20,18 +23,55 @@ fn trust(authority: &CertifiedIssuer<'static, KeyPair>) -> Arc<ClientConfig> {
     Arc::new(config.unwrap().with_root_certificates(roots).with_no_client_auth())
 }
 
+/// Certificate of a server on this machine.
+fn certificate(authority: &CertifiedIssuer<'static, KeyPair>) -> Tls {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    Tls {
+        certificate: certificate.signed_by(&key, authority).unwrap().pem(),
+        key: key.serialize_pem(),
+        authority: authority.pem(),
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_over_tls() {
+    let (own, other) = (authority(), authority());
+    let Some(cluster) = RedisCluster::start_with(Some(&certificate(&own))) else {
+        return;
+    };
+    let of = |authority: &CertifiedIssuer<'static, KeyPair>| {
+        let mut settings = settings(&cluster.tls_url());
+        settings.tls = Some(trust(authority));
+        settings.pem.authorities = Some(authority.pem().into_bytes());
+        Store::start(settings, &Handle::current())
+    };
+    let store = of(&own);
+    up(&store).await;
+    take(&store, "a", 1).await.unwrap();
+
+    let store = of(&other);
+    let mut watch = store.watch();
+    let unreached = watch.wait_for(|state| {
+        matches!(
+            state.health,
+            Health::Down {
+                trouble: Trouble::Unreached,
+                ..
+            }
+        )
+    });
+    timeout(CURED, unreached)
+        .await
+        .expect("an unknown authority is not trusted")
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_store_over_tls() {
     let (own, other) = (authority(), authority());
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    let certificate = certificate.signed_by(&key, &own).unwrap();
     let options = Options {
-        tls: Some(Tls {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-            authority: own.pem(),
-        }),
+        tls: Some(certificate(&own)),
         ..Options::default()
     };
     let Some(server) = RedisServer::start_with(options) else {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::Fleet;
+use fixtures::redis_cluster::RedisCluster;
 use fixtures::redis_server::RedisServer;
 use http::Method;
 use serde_json::{Value, json};
@@ -23,14 +24,18 @@ callers: { api_keys: { file: keys.yaml } }
 "#;
 
 async fn setup(redis: &RedisServer) -> (Fleet, Setup) {
+    setup_at(&redis.url(), "").await
+}
+
+/// Makes a config with the store at this URL. `more` is of the route.
+async fn setup_at(url: &str, more: &str) -> (Fleet, Setup) {
     let (fleet, api) = one_backend("api").await;
     let config = Config::with(TOP)
         .top(format!(
-            "limits_store: {{ redis: {{ url: \"{}\" }}, call_limit: 100ms }}",
-            redis.url()
+            "limits_store: {{ redis: {{ url: \"{url}\" }}, call_limit: 100ms }}"
         ))
         .backend("api", api.address(), "")
-        .mapped("any", "api", "");
+        .mapped("any", "api", more);
     let lines = [
         KeyLine::new("k1", "acme", "key-1"),
         KeyLine::new("k2", "other", "key-2"),
@@ -147,17 +152,18 @@ async fn a_drained_endpoint_is_drained_on_every_replica() {
 #[tokio::test]
 async fn a_quota_that_is_set_holds_on_every_replica() {
     let Some(redis) = RedisServer::start() else { return };
-    let (fleet, api) = one_backend("api").await;
-    let config = Config::with(TOP)
-        .top(format!(
-            "limits_store: {{ redis: {{ url: \"{}\" }}, call_limit: 100ms }}",
-            redis.url()
-        ))
-        .backend("api", api.address(), "")
-        .mapped("any", "api", "limits: { monthly: { limit: 40, every: month } }");
-    let setup = Setup::new(config.to_string())
-        .file("keys.yaml", key_file(&[KeyLine::new("k1", "acme", "key-1")]))
-        .file("admin.token", TOKEN);
+    set_quota(&redis.url()).await;
+}
+
+#[tokio::test]
+async fn replicas_of_a_cluster_count_and_tell_together() {
+    let Some(cluster) = RedisCluster::start() else { return };
+    set_quota(&cluster.url()).await;
+}
+
+/// Sets a quota on one of two replicas, several times, and uses it up.
+async fn set_quota(url: &str) {
+    let (fleet, setup) = setup_at(url, "limits: { monthly: { limit: 40, every: month } }").await;
     let (one, two) = tokio::join!(setup.clone().start(), setup.clone().start());
     let set = async |gateway: &Gateway, used: u64| -> Value {
         let target = "/api/v1/tenants/acme/quotas/monthly?route=any";

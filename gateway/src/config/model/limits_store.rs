@@ -31,7 +31,8 @@ pub struct LimitsStore {
 /// Connection to a Redis or Valkey server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Redis {
-    /// `redis://host:port/database`, or `rediss://` for TLS. Port 6379 and database 0 can be left out.
+    /// `redis://host:port/database`, `redis-sentinel://host,host/primary` or `redis-cluster://host,host`, with `rediss` for
+    /// TLS. Port 6379 (of sentinels 26379) and database 0 can be left out.
     pub url: At<String>,
     /// Begin of the names of all keys, so that other gateways can use the same server.
     pub prefix: At<String>,

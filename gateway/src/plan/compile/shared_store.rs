@@ -9,7 +9,7 @@ use crate::config::{self, At, Code, Mistake};
 use crate::limits::leased;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::{named_files, tls_files};
-use crate::store::{AddressError, Password, StoreAddress, StoreSettings};
+use crate::store::{AddressError, Password, Pem, StoreAddress, StoreSettings};
 
 /// Returns the settings of the connection; `None` without a store, or after a mistake.
 pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<StoreSettings> {
@@ -39,6 +39,10 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<StoreSettings> {
         named_files::doubt_secret(compiler, file);
     }
     let is_tls = address.as_ref().is_ok_and(|address| address.is_tls);
+    let pem = match (tls, &address) {
+        (Some(written), Ok(address)) if is_tls && address.is_cluster => pem(compiler, written)?,
+        _ => Pem::default(),
+    };
     let tls = match (tls, is_tls) {
         (Some(written), false) if address.is_ok() => {
             let at = written.ca_file.as_ref().and_then(At::span).or(url.span());
@@ -58,10 +62,30 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<StoreSettings> {
         username: username.as_ref().map(|name| name.as_str().into()),
         password: password_file.as_ref().map(|file| Password::File(file.value.clone())),
         tls,
+        pem,
         call_limit: **call_limit,
         lease_time: **lease_time,
         heartbeat: leased::heartbeat(**lease_time),
     })
+}
+
+/// Reads the files for a cluster.
+fn pem(compiler: &mut Compiler<'_>, config::StoreTls { ca_file, certificate }: &config::StoreTls) -> Option<Pem> {
+    let authorities = match ca_file {
+        Some(file) => Some(named_files::read_file(compiler, file)?.to_vec()),
+        None => None,
+    };
+    let own = match certificate {
+        Some(config::CertificateFiles { cert_file, key_file }) => {
+            let certificate = named_files::read_file(compiler, cert_file)?;
+            Some((
+                certificate.to_vec(),
+                named_files::read_file(compiler, key_file)?.to_vec(),
+            ))
+        }
+        None => None,
+    };
+    Some(Pem { authorities, own })
 }
 
 fn tls(

@@ -144,7 +144,7 @@ async fn compare<C: Count + Clone + std::fmt::Debug>(
         .choice([100_000, 1_000_001, 2_000_000, 60_000_000].iter())
         .unwrap();
     let lease_time = Duration::from_micros(lease);
-    let common = Common::new("x:", lease_time, lease_time / 2);
+    let common = Common::new("x:", lease_time, lease_time / 2, false);
     let key = executor.begin().await;
     let mut model = Central::new(fresh(), lease_time, EPOCH);
     let names: Vec<u64> = (0..random.usize(1..6)).map(|_| random.u64(..)).collect();
@@ -355,7 +355,7 @@ async fn the_script_of_slots_equals_the_model() {
     for seed in seeds() {
         let mut random = Rng::with_seed(seed);
         let heartbeat = Duration::from_micros(*random.choice([50_000, 1_000_000, 999_999].iter()).unwrap());
-        let common = Common::new("x:", heartbeat * 2, heartbeat);
+        let common = Common::new("x:", heartbeat * 2, heartbeat, false);
         let key = executor.begin().await;
         let cap = random.u32(..100);
         let mut model = CentralSlots::new(cap, heartbeat);
