@@ -145,7 +145,7 @@ families! {
     StoreTokensOnLease: Gauge "gateway_store_tokens_on_lease" []
         "Tokens that this process had on lease after the last renewal of each limit";
     StoreRenewals: Counter "gateway_store_renewals_total" []
-        "Commands by which leases were renewed; one call carries many";
+        "Renewals of leases, each of one limit of one owner; one call carries many";
     StoreWaited: Counter "gateway_store_waiting_requests_total" []
         "Requests that waited for the shared store";
     StoreRefusedAlone: Counter "gateway_store_refused_alone_total" []
