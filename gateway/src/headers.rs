@@ -24,7 +24,6 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
 
-use self::names::Kind;
 use crate::header_fields::GRPC_TIMEOUT;
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
@@ -32,7 +31,7 @@ use crate::setting::SettingId;
 pub use crate::header_fields::X_FORWARDED_FOR;
 pub use framing::{check, check_size};
 pub use names::is_always_removed;
-pub(crate) use names::needs_attention;
+pub(crate) use names::{Kind, kind, needs_attention};
 pub use names::{
     TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID, X_TENANT_ID, X_TENANT_TIER,
 };

@@ -110,7 +110,7 @@ impl Recipe {
             }
         }
         let (needs, awaits) = resolve_needs(&drafts, &indexes, &mut mistakes);
-        if let Some(cycle) = find_cycle(&awaits) {
+        for cycle in find_cycles(&awaits) {
             let parts = cycle.into_iter().map(|index| drafts[index].name.clone()).collect();
             mistakes.push(Mistake::Cycle { parts });
         }
@@ -272,23 +272,36 @@ fn resolve_needs(
     drafts.iter().map(both).unzip()
 }
 
-/// Finds one cycle, if any: parts of which each needs the next.
-fn find_cycle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
+/// Returns the circles among parts that need each other. A part is in one of them at most, so no circle is told twice.
+fn find_cycles(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let mut settled = vec![false; needs.len()];
-    while let Some(next) =
-        (0..needs.len()).find(|part| !settled[*part] && needs[*part].iter().all(|need| settled[*need]))
-    {
-        settled[next] = true;
-    }
-    // Each remaining part needs another remaining part, so following the needs must return to a visited part.
-    let mut trail = vec![settled.iter().position(|settled| !settled)?];
+    let mut cycles = Vec::new();
     loop {
-        let last = trail[trail.len() - 1];
-        let next = *needs[last].iter().find(|need| !settled[**need])?;
-        if let Some(start) = trail.iter().position(|part| *part == next) {
-            return Some(trail.split_off(start));
+        while let Some(next) =
+            (0..needs.len()).find(|part| !settled[*part] && needs[*part].iter().all(|need| settled[*need]))
+        {
+            settled[next] = true;
         }
-        trail.push(next);
+        let Some(first) = settled.iter().position(|settled| !settled) else {
+            return cycles;
+        };
+        // Each remaining part needs another remaining part, so following the needs must return to a visited part.
+        let mut trail = vec![first];
+        let cycle = loop {
+            let last = trail[trail.len() - 1];
+            let Some(next) = needs[last].iter().find(|need| !settled[**need]) else {
+                break Vec::new();
+            };
+            if let Some(start) = trail.iter().position(|part| part == next) {
+                break trail.split_off(start);
+            }
+            trail.push(*next);
+        };
+        if cycle.is_empty() {
+            return cycles;
+        }
+        cycle.iter().for_each(|part| settled[*part] = true);
+        cycles.push(cycle);
     }
 }
 
@@ -398,6 +411,16 @@ mod tests {
             let expected = expected.iter().map(ToString::to_string).collect();
             assert_eq!(parts, [Mistake::Cycle { parts: expected }]);
         };
+        let two = compile(vec![
+            part("a", &["b"]),
+            part("b", &["a"]),
+            part("c", &["d", "a"]),
+            part("d", &["c"]),
+        ]);
+        let circle = |parts: [&str; 2]| Mistake::Cycle {
+            parts: parts.map(str::to_owned).to_vec(),
+        };
+        assert_eq!(two.unwrap_err(), [circle(["a", "b"]), circle(["c", "d"])]);
         check(vec![part("a", &["a"])], &["a"]);
         check(vec![part("a", &["b"]), part("b", &["a"])], &["a", "b"]);
         check(

@@ -23,6 +23,9 @@ pub fn load(path: &Path, sources: &mut Sources) -> Result<EndpointFile, Mistakes
 }
 
 impl Read for EndpointFile {
+    const BEGINNING: Option<&'static str> =
+        Some("a file of endpoints says `endpoints: [{ url: \"http://10.0.0.5:8080\" }]`");
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             Some(Self {

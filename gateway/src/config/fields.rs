@@ -15,9 +15,9 @@ use super::reader::{Read, default_of, read_as};
 use super::scalar::Scalar;
 use super::span::{At, Span};
 use super::tree::{Key, Kind, Node};
-use super::unknown::Unknown;
-use super::value::{Context, Value};
-use super::{foreign, hint, indentation};
+use super::unknown::{Unknown, Written};
+use super::value::{Context, NAMED, Value};
+use super::{foreign, forms, hint, indentation};
 
 /// Entries of the map that is being read.
 pub(super) struct Fields<'a> {
@@ -118,11 +118,41 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Reads a map keyed by name; empty if it is absent.
+    pub(super) fn named<T: Read>(&mut self, name: &'static str) -> NamedMap<T> {
+        let map = self.optional(name);
+        let is_written = self.value(name).is_some();
+        map.unwrap_or_else(|| {
+            if is_written {
+                NamedMap::unreadable()
+            } else {
+                NamedMap::default()
+            }
+        })
+    }
+
+    /// Reads a section. One that is absent or has mistakes has its defaults; the mistakes are reported.
+    pub(super) fn section_anyway<T: Read>(&mut self, name: &'static str) -> Option<T> {
+        self.sound(|f| f.section(name)).or_else(|| self.default_section(name))
+    }
+
+    /// Reads a section as if it were absent, and without a trace.
+    pub(super) fn default_section<T: Read>(&self, name: &'static str) -> Option<T> {
+        default_of(self.at, join(self.path, name), &self.cx.scratch())
+    }
+
+    /// Returns what `read` returns, unless it reports a mistake.
+    pub(super) fn sound<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let before = self.cx.mistakes.borrow().len();
+        let value = read(self);
+        value.filter(|_| self.cx.mistakes.borrow().len() == before)
+    }
+
     /// Reads a required map keyed by name with at least one entry.
     pub(super) fn required_map<T: Read>(&mut self, name: &'static str) -> Option<NamedMap<T>> {
         let map: NamedMap<T> = self.required(name)?;
         let value = self.value(name)?;
-        if value.entries("a map keyed by name")?.is_empty() {
+        if value.entries(NAMED)?.is_empty() {
             let message = format!("`{}` must have at least one entry", value.path);
             self.push(Mistake::new(Code::OutOfRange, value.key, message));
         }
@@ -137,8 +167,10 @@ impl<'a> Fields<'a> {
         } else if let Some((around, key)) = indentation::stands_within(self.entries, name) {
             mistake = mistake.related(key, "is written here");
             Some(format!("`{name}` stands within `{around}`: indent it less"))
+        } else if let ("", Some(beginning)) = (self.path, self.cx.beginning) {
+            Some(beginning.to_owned())
         } else {
-            None
+            forms::of_key(self.model, name).map(str::to_owned)
         };
         self.push(mistake);
         None
@@ -157,7 +189,33 @@ impl<'a> Fields<'a> {
         default: T,
         range: RangeInclusive<T>,
     ) -> At<T> {
+        if let Some(value) = self.value(name)
+            && let Some(text) = value.text()
+            && T::UNQUOTED
+            && value.is_plain()
+            && T::parse(text).is_err_and(|wrong| wrong.code == Code::OutOfRange)
+        {
+            self.note(name, |key| key.default = Some(default.show()));
+            self.note(name, |key| key.range = Some((range.start().show(), range.end().show())));
+            let message = format!("`{}` {}", value.path, between(&range));
+            let label = match text {
+                text if text.starts_with('-') => "is negative",
+                text if text.contains('.') => "is not a whole number",
+                text if text.bytes().all(|byte| byte == b'0') => "is too small",
+                _ => "is too large",
+            };
+            self.push(Mistake::new(Code::OutOfRange, value.node.span, message).label(label));
+            return At::unwritten(default);
+        }
+        let before = self.cx.mistakes.borrow().len();
         let value = self.or(name, default);
+        let mut mistakes = self.cx.mistakes.borrow_mut();
+        if mistakes.len() > before
+            && let Some(hint) = mistakes.last_mut().and_then(|mistake| mistake.hint.as_mut())
+        {
+            *hint = hint::within(hint, |text| T::parse(text).is_ok_and(|value| range.contains(&value)));
+        }
+        drop(mistakes);
         self.held_to(name, value, range)
     }
 
@@ -171,11 +229,7 @@ impl<'a> Fields<'a> {
         self.note(name, |key| key.range = Some((range.start().show(), range.end().show())));
         if let Some(at) = value.span().filter(|_| !range.contains(&value)) {
             let path = join(self.path, name);
-            let message = format!(
-                "`{path}` must be between {} and {}",
-                range.start().show(),
-                range.end().show()
-            );
+            let message = format!("`{path}` {}", between(&range));
             let label = if *value < *range.start() {
                 "is too small"
             } else {
@@ -209,7 +263,12 @@ impl<'a> Fields<'a> {
         let value = self.value(name)?;
         if matches!(&value.node.kind, Kind::List(items) if items.is_empty()) {
             let message = format!("`{}` must have at least one element", value.path);
-            value.push(Mistake::new(Code::OutOfRange, value.node.span, message));
+            let mistake = Mistake::new(Code::OutOfRange, value.node.span, message);
+            value.push(mistake.hint(match name {
+                "host" => "name one, or leave it out: any host",
+                "endpoints" => "name one, as in `[{ url: \"http://10.0.0.5:8080\" }]`",
+                _ => "name one, or leave the key out",
+            }));
             return None;
         }
         read_as(&value)
@@ -267,17 +326,19 @@ impl<'a> Fields<'a> {
             [(name, _)] => Some(name),
             [] => {
                 let choice = hint::one_of(names.iter().copied()).unwrap_or_default();
-                self.push(Mistake::new(
-                    Code::MissingKey,
-                    self.at,
-                    format!("{subject} needs {choice}"),
-                ));
+                let mut mistake = Mistake::new(Code::MissingKey, self.at, format!("{subject} needs {choice}"));
+                mistake.hint = forms::of_choice(self.model).map(str::to_owned);
+                self.push(mistake);
                 None
             }
             [(first, at), others @ ..] => {
                 for (other, key) in others {
                     let message = format!("{subject} cannot have both `{first}` and `{other}`");
-                    self.push(Mistake::new(Code::Conflict, *key, message).related(*at, "and this one"));
+                    self.push(
+                        Mistake::new(Code::Conflict, *key, message)
+                            .related(*at, "and this one")
+                            .hint("take one of the two out"),
+                    );
                 }
                 None
             }
@@ -299,18 +360,14 @@ impl<'a> Fields<'a> {
 
     /// Returns the name of the map in messages.
     fn name(&self) -> String {
-        if self.path.is_empty() {
-            "the config".to_owned()
-        } else {
-            format!("`{}`", self.path)
-        }
+        self.cx.called(self.path)
     }
 
     /// Reports the keys that were not read.
     pub(super) fn finish(self) {
         let is_unknown = |(_, (key, _)): &(usize, &(Key, Rc<Node>))| !self.known.contains(&key.text.as_str());
-        for (place, (key, _)) in self.entries.iter().enumerate().filter(is_unknown) {
-            let foreign = foreign::meant_by(&key.text, &self.known);
+        for (place, (key, node)) in self.entries.iter().enumerate().filter(is_unknown) {
+            let foreign = foreign::meant_by(&key.text, node, &self.known);
             if self.not_built.contains(&key.text.as_str()) {
                 let message = format!("`{}` is not built yet", join(self.path, &key.text));
                 let hint = foreign.unwrap_or_else(|| "remove it: a key is refused rather than ignored".to_owned());
@@ -323,13 +380,21 @@ impl<'a> Fields<'a> {
             }
             self.cx.unknown.borrow_mut().push(Unknown {
                 path: self.path.to_owned(),
+                owner: self.name(),
                 key: key.clone(),
                 known: self.known.clone(),
                 foreign,
+                written: Written::of(node),
+                section: foreign::section_meant_by(&key.text, node, &self.known),
+                beside: self.entries.iter().map(|(key, _)| key.text.clone()).collect(),
                 under: indentation::empty_before(self.entries, place, &self.known).map(str::to_owned),
             });
         }
     }
+}
+
+fn between<T: Scalar>(range: &RangeInclusive<T>) -> String {
+    format!("must be between {} and {}", range.start().show(), range.end().show())
 }
 
 impl Value<'_> {

@@ -14,6 +14,8 @@ mod limits;
 mod routes;
 mod values;
 
+use super::single::quoted;
+use super::tree::{Kind, Node};
 use values::VALUES;
 
 /// Foreign words of one section.
@@ -27,38 +29,101 @@ struct Section {
 struct Word {
     /// Words separated by spaces, in `snake_case`; all spellings are compared in that form.
     foreign: &'static str,
-    /// Text to write instead; empty if the config has nothing for it.
+    /// Values that the words must have to mean this.
+    of: Of,
+    /// Text to write instead; empty if the config has nothing for it. `$` stands for the written value.
     ours: &'static str,
     /// Additional note.
     note: &'static str,
 }
 
+/// Kind of value that a foreign word has.
+enum Of {
+    Anything,
+    /// One of these words, separated by spaces, in `snake_case`.
+    Words(&'static str),
+    Number,
+    /// A single value.
+    Single,
+    /// A map with at least one of these keys, separated by spaces.
+    MapWith(&'static str),
+}
+
 const fn word(foreign: &'static str, ours: &'static str) -> Word {
-    Word {
-        foreign,
-        ours,
-        note: "",
-    }
+    noted(foreign, ours, "")
 }
 
 const fn noted(foreign: &'static str, ours: &'static str, note: &'static str) -> Word {
-    Word { foreign, ours, note }
+    Word {
+        foreign,
+        of: Of::Anything,
+        ours,
+        note,
+    }
 }
 
-/// Returns a hint for `key` in a section that has the keys `known`.
-pub(super) fn meant_by(key: &str, known: &[&str]) -> Option<String> {
+const fn with_value(foreign: &'static str, of: Of, ours: &'static str, note: &'static str) -> Word {
+    Word {
+        foreign,
+        of,
+        ours,
+        note,
+    }
+}
+
+impl Of {
+    fn fits(&self, value: &Node) -> bool {
+        match (self, &value.kind) {
+            (Self::Anything, _) => true,
+            (Self::Words(words), Kind::Scalar { text, .. }) => {
+                let text = snake_case(text);
+                words.split(' ').any(|word| word == text)
+            }
+            (Self::Number, Kind::Scalar { text, .. }) => text.parse::<u64>().is_ok(),
+            (Self::Single, Kind::Scalar { .. }) => !value.is_null(),
+            (Self::MapWith(keys), Kind::Map(entries)) => keys
+                .split(' ')
+                .any(|wanted| entries.iter().any(|(key, _)| key.text == wanted)),
+            _ => false,
+        }
+    }
+}
+
+/// Returns what `key` with this value means in a section that has the keys `known`.
+fn find(key: &str, value: &Node, known: &[&str]) -> Option<&'static Word> {
     let key = snake_case(key);
     let section = SECTIONS
         .into_iter()
         .flatten()
         .find(|section| section.has.iter().all(|key| known.contains(key)))?;
-    let is_meant = |word: &&Word| word.foreign.split(' ').any(|foreign| foreign == key);
-    let Word { ours, note, .. } = section.words.iter().find(is_meant)?;
-    Some(match (*ours, *note) {
+    let is_meant = |word: &&Word| word.foreign.split(' ').any(|foreign| foreign == key) && word.of.fits(value);
+    section.words.iter().find(is_meant)
+}
+
+/// Returns a hint for `key` with this value in a section that has the keys `known`.
+pub(super) fn meant_by(key: &str, value: &Node, known: &[&str]) -> Option<String> {
+    let Word { ours, note, .. } = find(key, value, known)?;
+    let ours = match &value.kind {
+        Kind::Scalar { text, .. } => ours.replace('$', &quoted(text)),
+        Kind::List(_) | Kind::Map(_) => (*ours).to_owned(),
+    };
+    Some(match (&*ours, *note) {
         ("", note) => note.to_owned(),
         (ours, "") => format!("here it is `{ours}`"),
         (ours, note) => format!("here it is `{ours}`: {note}"),
     })
+}
+
+/// Returns the section that `key` means, if its value may be that section: a map, or a map of maps where the section is
+/// keyed by name.
+pub(super) fn section_meant_by(key: &str, value: &Node, known: &[&str]) -> Option<&'static str> {
+    let (section, ours) = find(key, value, known)?.ours.split_once(": { ")?;
+    let Kind::Map(entries) = &value.kind else {
+        return None;
+    };
+    let is_named = ours.split_once(": ").is_some_and(|(_, first)| first.starts_with("{ "));
+    let fits = |(_, value): &(super::tree::Key, std::rc::Rc<Node>)| !is_named || matches!(value.kind, Kind::Map(_));
+    (!entries.is_empty() && entries.iter().all(fits)).then_some(section)
 }
 
 /// Returns the word of `ours` that `word` means in another product.

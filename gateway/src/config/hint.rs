@@ -1,8 +1,57 @@
 //! Suggests the nearest valid word for an invalid one.
 
-/// Returns the nearest candidate as a question, or `None` if none is near enough.
-pub(super) fn did_you_mean<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    closest(written, candidates).map(|best| format!("did you mean `{best}`?"))
+use std::path::Path;
+
+/// Largest number of equally near words that are suggested.
+const NEAREST: usize = 4;
+
+/// Returns the nearest candidates as a question, or `None` if none is near enough.
+pub fn did_you_mean<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    let best: Vec<_> = closest(written, candidates)
+        .into_iter()
+        .map(|best| format!("`{best}`"))
+        .collect();
+    match best.as_slice() {
+        [] => None,
+        [first @ .., last] if !first.is_empty() => Some(format!("did you mean {} or {last}?", first.join(", "))),
+        only => Some(format!("did you mean {}?", only.concat())),
+    }
+}
+
+/// Leaves out suggestions of a question that do not fit, unless none fits.
+pub(super) fn within(question: &str, fits: impl Fn(&str) -> bool) -> String {
+    let all: Vec<_> = question.split('`').skip(1).step_by(2).collect();
+    let fitting: Vec<_> = all
+        .iter()
+        .filter(|text| fits(text))
+        .map(|text| format!("`{text}`"))
+        .collect();
+    if !question.starts_with("did you mean `") || fitting.is_empty() || fitting.len() == all.len() {
+        return question.to_owned();
+    }
+    format!("did you mean {}?", fitting.join(" or "))
+}
+
+/// Returns a hint for the name of a file that does not exist.
+pub fn for_missing_file(path: &Path) -> String {
+    const LISTED: usize = 1000;
+    if path.iter().any(|part| part == "~") {
+        return "`~` is not replaced here: write the whole path".to_owned();
+    }
+    let near = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let listed = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+        let names: Vec<_> = listed
+            .take(LISTED)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        did_you_mean(path.file_name()?.to_str()?, names.iter().map(String::as_str))
+    };
+    match near() {
+        Some(question) => format!("{question} Files are found relative to the folder of the config file"),
+        None => "files are found relative to the folder of the config file".to_owned(),
+    }
 }
 
 /// Returns all candidates as a list, or `None` if there are none.
@@ -13,7 +62,11 @@ pub(super) fn one_of<'a>(candidates: impl Iterator<Item = &'a str>) -> Option<St
         words.truncate(SHOWN);
         words.push("...".to_owned());
     }
-    (!words.is_empty()).then(|| format!("one of {}", words.join(", ")))
+    match words.as_slice() {
+        [] => None,
+        [only] => Some(format!("the only one is {only}")),
+        all => Some(format!("one of {}", all.join(", "))),
+    }
 }
 
 /// Returns whether `written` differs from the word only in case and separators, as `timeLimit` differs from
@@ -25,7 +78,12 @@ pub(super) fn is_spelling_of(written: &str, word: &str) -> bool {
 
 /// Returns whether one typing error turns a candidate into `written`.
 pub(super) fn is_slip<'a>(written: &str, mut candidates: impl Iterator<Item = &'a str>) -> bool {
-    written.len() >= 4 && candidates.any(|candidate| strsim::damerau_levenshtein(written, candidate) == 1)
+    written.len() >= 4 && candidates.any(|candidate| is_one_slip(written, candidate))
+}
+
+/// Returns whether one typing error turns the word, of three letters at least, into `written`.
+pub(super) fn is_one_slip(written: &str, word: &str) -> bool {
+    written.len() >= 3 && strsim::damerau_levenshtein(written, word) == 1
 }
 
 /// Returns a hint for a word that only switches on or off a section that is on unless it is `off`.
@@ -59,10 +117,10 @@ pub(super) fn is_yes(text: &str) -> bool {
     )
 }
 
-/// Returns the nearest candidate. A candidate is near if at most a third of the letters (at least one) differ, where a
+/// Returns the nearest candidates, in alphabetical order and at most [`NEAREST`]. A candidate is near if at most a third of the letters (at least one) differ, where a
 /// swap of neighbours counts as one, or if one word begins with the other. Parts that both names begin or end with do
 /// not count: `rate_limit` is not near `time_limit`.
-fn closest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn closest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let written = written.to_lowercase().replace('-', "_");
     let near = |candidate: &'a str| {
         let (one, other) = differing(&written, candidate);
@@ -72,10 +130,12 @@ fn closest<'a>(written: &str, candidates: impl Iterator<Item = &'a str>) -> Opti
             || (candidate.len() >= 4 && written.strip_prefix(candidate).is_some_and(is_ending));
         (begun || distance <= (one.len().max(other.len()) / 3).max(1)).then_some((distance, candidate))
     };
-    candidates
-        .filter_map(near)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let mut all: Vec<_> = candidates.filter_map(near).collect();
+    all.sort_unstable();
+    all.dedup();
+    let least = all.first().map(|(distance, _)| *distance);
+    let nearest = all.into_iter().filter(|(distance, _)| Some(*distance) == least);
+    nearest.map(|(_, candidate)| candidate).take(NEAREST).collect()
 }
 
 /// Returns two names without the `_`-separated parts that both begin and end with.
@@ -100,7 +160,11 @@ mod tests {
     fn suggests_only_what_is_near() {
         let keys = ["rate", "burst", "weight", "time_limit", "attempt_limit"];
         let check = |written, expected: Option<&str>| {
-            assert_eq!(closest(written, keys.iter().copied()), expected, "{written}");
+            assert_eq!(
+                closest(written, keys.iter().copied()),
+                Vec::from_iter(expected),
+                "{written}"
+            );
         };
         check("brust", Some("burst"));
         check("time-limit", Some("time_limit"));
@@ -116,5 +180,6 @@ mod tests {
         check("atempt_limt", Some("attempt_limit"));
         check("x", None);
         check("", None);
+        assert_eq!(closest("v3", ["v2", "v1", "users"].into_iter()), ["v1", "v2"]);
     }
 }

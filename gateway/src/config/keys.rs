@@ -15,7 +15,7 @@ use super::sources::Sources;
 use super::span::At;
 use super::value::Value;
 
-/// `gateway key new` prints a key once, and its entry for this file to standard error.
+/// `gateway key new --into FILE` prints a key once, and adds its entry to this file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyFile {
     /// All keys.
@@ -92,6 +92,10 @@ pub fn parse(
 }
 
 impl Read for KeyFile {
+    const BEGINNING: Option<&'static str> = Some(
+        "a file of API keys begins with `keys:`, and its entries stand under it; `gateway key new --tenant NAME --into FILE` writes both",
+    );
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let keys: Vec<ApiKey> = f.required("keys")?;

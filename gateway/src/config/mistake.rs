@@ -131,6 +131,11 @@ impl Mistakes {
         self.0.append(&mut other.0);
     }
 
+    /// Returns the mistake that was found last.
+    pub fn last_mut(&mut self) -> Option<&mut Mistake> {
+        self.0.last_mut()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -12,6 +12,7 @@ mod asked;
 pub mod endpoint_file;
 mod fields;
 mod foreign;
+mod forms;
 mod hint;
 mod indentation;
 mod json;
@@ -36,13 +37,17 @@ mod tests;
 mod tree;
 mod units;
 mod unknown;
+mod unsound;
 pub mod users;
 mod value;
 mod variables;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::Path;
+use std::rc::Rc;
 
+pub use hint::{did_you_mean, for_missing_file};
 pub use mistake::{Code, Mistake, Mistakes};
 pub use model::*;
 pub use named::NamedMap;
@@ -50,8 +55,10 @@ pub use scalar::written;
 pub use sources::{Invalid, Sources};
 pub use span::{At, Span};
 pub use units::{Backoff, ByteSize, Percent, Rate, Ratio, duration_text, read_duration};
+pub use unsound::Unsound;
 
 use reader::Read;
+use tree::Repaired;
 use unknown::Sections;
 use value::{Context, Value};
 
@@ -64,27 +71,55 @@ pub struct Loaded {
     pub sources: Sources,
     /// Valid settings that were probably not intended.
     pub warnings: Mistakes,
+    /// Entries that are left out because they have mistakes; empty except in [`Readable`].
+    pub unsound: Unsound,
+}
+
+/// As much of a config as can be read.
+#[derive(Debug)]
+pub struct Readable {
+    pub loaded: Loaded,
+    /// Mistakes found so far. The config is valid only if there are none.
+    pub mistakes: Mistakes,
+}
+
+impl Readable {
+    fn whole(self) -> Result<Loaded, Box<Invalid>> {
+        let Self { loaded, mistakes } = self;
+        if mistakes.is_empty() {
+            return Ok(loaded);
+        }
+        let Loaded { sources, .. } = loaded;
+        Err(Box::new(Invalid { sources, mistakes }))
+    }
 }
 
 /// Reads a config file. Paths in it are relative to its folder; `${VARIABLES}` come from the environment.
 pub fn load(path: &Path) -> Result<Loaded, Box<Invalid>> {
-    load_by(path, FileReader::default())
+    load_by(path, FileReader::default())?.whole()
 }
 
-/// Reads a config file with `reader`, which then also reads the files that the config names.
-pub fn load_by(path: &Path, reader: FileReader) -> Result<Loaded, Box<Invalid>> {
+/// Reads what can be read of a config file, with `reader`, which then also reads the files that the config names.
+pub fn load_by(path: &Path, reader: FileReader) -> Result<Readable, Box<Invalid>> {
     let mut sources = Sources::read_by(reader);
     match sources.read(path) {
         Ok(source) => finish(source, sources, path.parent().unwrap_or(Path::new(".")), &environment),
-        Err(mistake) => Err(Box::new(Invalid {
-            sources,
-            mistakes: mistake.into(),
-        })),
+        Err(mut mistake) => {
+            if !path.exists() {
+                let other = mistake.hint.filter(|hint| hint.starts_with("did you mean"));
+                let other = other.and_then(|hint| Some(hint.split_once("? ")?.0.to_owned() + "? "));
+                mistake.hint = Some(other.unwrap_or_default() + "`gateway init` writes a config to begin with");
+            }
+            Err(Box::new(Invalid {
+                sources,
+                mistakes: mistake.into(),
+            }))
+        }
     }
 }
 
-/// Reads a config from an earlier text of the file at `path`.
-pub fn load_again(path: &Path, text: &str, reader: FileReader) -> Result<Loaded, Box<Invalid>> {
+/// Reads what can be read of an earlier text of the file at `path`.
+pub fn load_again(path: &Path, text: &str, reader: FileReader) -> Result<Readable, Box<Invalid>> {
     let base_dir = path.parent().unwrap_or(Path::new("."));
     parse_into(
         Sources::read_by(reader),
@@ -102,6 +137,16 @@ pub fn parse(
     base_dir: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Box<Invalid>> {
+    parse_readable(name, text, base_dir, env)?.whole()
+}
+
+/// Reads what can be read of a config from a text. Mistakes call it `name`.
+pub fn parse_readable(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Readable, Box<Invalid>> {
     parse_into(Sources::default(), name, text, base_dir, env)
 }
 
@@ -111,7 +156,7 @@ fn parse_into(
     text: &str,
     base_dir: &Path,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, Box<Invalid>> {
+) -> Result<Readable, Box<Invalid>> {
     match sources.add(name, text) {
         Ok(source) => finish(source, sources, base_dir, env),
         Err(mistake) => Err(Box::new(Invalid {
@@ -126,15 +171,34 @@ fn finish(
     sources: Sources,
     base_dir: &Path,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, Box<Invalid>> {
-    match read(source, &sources, base_dir, env) {
-        Ok((config, warnings)) => Ok(Loaded {
-            config,
-            sources,
-            warnings,
+) -> Result<Readable, Box<Invalid>> {
+    let Reading {
+        value,
+        mistakes,
+        warnings,
+        unsound,
+    } = read_parts(source, &sources, base_dir, env);
+    match value {
+        Some(config) => Ok(Readable {
+            loaded: Loaded {
+                config,
+                sources,
+                warnings,
+                unsound,
+            },
+            mistakes,
         }),
-        Err(mistakes) => Err(Box::new(Invalid { sources, mistakes })),
+        None => Err(Box::new(Invalid { sources, mistakes })),
     }
+}
+
+/// Result of reading one source.
+struct Reading<T> {
+    /// What could be read, without the entries that are mistaken.
+    value: Option<T>,
+    mistakes: Mistakes,
+    warnings: Mistakes,
+    unsound: Unsound,
 }
 
 /// Reads one source as a `T`. Returns it with the warnings, or every mistake.
@@ -144,22 +208,62 @@ fn read<T: Read>(
     base_dir: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(T, Mistakes), Mistakes> {
-    let mut mistakes = Mistakes::default();
-    let root = match tree::parse(source, sources.text(source), &mut mistakes) {
-        Ok(root) => root,
-        Err(mistake) => {
-            mistakes.push(mistake);
-            return Err(mistakes);
-        }
+    let reading = read_parts(source, sources, base_dir, env);
+    match reading.value {
+        Some(value) if reading.mistakes.is_empty() => Ok((value, reading.warnings)),
+        _ => Err(reading.mistakes),
+    }
+}
+
+/// Largest number of readings in which misspelt keys are looked into.
+const MOST_READINGS: usize = 8;
+
+fn read_parts<T: Read>(
+    source: u16,
+    sources: &Sources,
+    base_dir: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Reading<T> {
+    let mut of_tree = Mistakes::default();
+    let Some(Repaired { mut root, lossy }) = tree::parse_on(source, sources.text(source), &mut of_tree) else {
+        return Reading {
+            value: None,
+            mistakes: of_tree,
+            warnings: Mistakes::default(),
+            unsound: Unsound::default(),
+        };
     };
     let start = Span {
         source,
         start: 0,
         end: 0,
     };
-    let cx = Context::new(base_dir, env, mistakes);
-    let value = T::read(&Value::new(&root, start, String::new(), &cx));
-    let unknown = cx.unknown.take();
+    let mut unknown = Vec::new();
+    let (value, cx) = loop {
+        let cx = Context {
+            beginning: T::BEGINNING,
+            ..Context::new(base_dir, env, of_tree.clone())
+        };
+        let value = T::read(&Value::new(&root, start, String::new(), &cx));
+        // What stands under a misspelt key is read as if the key were right.
+        let (certain, others): (Vec<_>, Vec<_>) =
+            cx.unknown.take().into_iter().partition(|key| key.certain().is_some());
+        let is_last = certain.is_empty() || unknown.len() >= MOST_READINGS;
+        if !is_last {
+            let names = certain.iter().filter_map(|key| Some((key.key.span, key.certain()?)));
+            root = Rc::new(root.renamed(&names.collect()));
+        }
+        unknown.push(certain);
+        if is_last {
+            unknown.push(others);
+            break (value, cx);
+        }
+    };
+    let mut unknown: Vec<_> = unknown.into_iter().flatten().collect();
+    if T::BEGINNING.is_some() && value.is_none() {
+        // A file of another kind: what it should begin with is reported, and says more.
+        unknown.retain(|key| !key.path.is_empty());
+    }
     if !unknown.is_empty() {
         // Hints for unknown keys need the keys of all sections; a second reading collects them.
         let again = Context {
@@ -169,14 +273,19 @@ fn read<T: Read>(
         let _ = T::read(&Value::new(&root, start, String::new(), &again));
         let sections = Sections::from(again.asked.unwrap_or_default().into_inner());
         let mut mistakes = cx.mistakes.borrow_mut();
+        let mut seen = HashSet::new();
         unknown
             .into_iter()
+            .filter(|key| seen.insert(key.key.span))
             .for_each(|key| mistakes.push(key.mistake(&sections)));
     }
-    let (mistakes, warnings) = (cx.mistakes.into_inner(), cx.warnings.into_inner());
-    match value {
-        Some(value) if mistakes.is_empty() => Ok((value, warnings)),
-        _ => Err(mistakes),
+    let (mistakes, warnings) = (cx.mistakes.take(), cx.warnings.take());
+    let unsound = Unsound::of(&root, &mistakes, &lossy);
+    Reading {
+        value,
+        mistakes: unsound.without_follow_ups(mistakes),
+        unsound,
+        warnings,
     }
 }
 

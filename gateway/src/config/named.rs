@@ -6,14 +6,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::hint;
 use super::mistake::{Code, Mistake};
 use super::span::At;
+use super::{hint, variables};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedMap<T> {
     entries: Vec<(At<Arc<str>>, T)>,
     places: HashMap<Arc<str>, usize>,
+    /// Entries that have mistakes and are left out, with what could be read of them.
+    unsound: Vec<(At<Arc<str>>, Option<T>)>,
+    /// Whether the whole map could not be read.
+    is_unread: bool,
 }
 
 impl<T> NamedMap<T> {
@@ -31,6 +35,36 @@ impl<T> NamedMap<T> {
 
     pub fn contains(&self, name: &str) -> bool {
         self.get(name).is_some()
+    }
+
+    /// Returns whether the name is written, or may be: its entry, or the map, could not be read.
+    pub fn may_contain(&self, name: &str) -> bool {
+        self.is_unread || self.contains(name) || self.unsound.iter().any(|(unsound, _)| *unsound.value == *name)
+    }
+
+    /// Returns a map that could not be read.
+    pub(super) fn unreadable() -> Self {
+        Self {
+            is_unread: true,
+            ..Self::default()
+        }
+    }
+
+    /// Marks a map of which a part could not be read.
+    pub(super) const fn doubt(&mut self) {
+        self.is_unread = true;
+    }
+
+    /// Adds an entry that has mistakes, for checks of its names alone.
+    pub(super) fn leave_out(&mut self, name: At<Arc<str>>, readable: Option<T>) {
+        self.unsound.push((name, readable));
+    }
+
+    /// Iterates over what could be read of the entries that have mistakes. Their values may be out of range.
+    pub fn unsound(&self) -> impl Iterator<Item = (&At<Arc<str>>, &T)> {
+        self.unsound
+            .iter()
+            .filter_map(|(name, readable)| Some((name, readable.as_ref()?)))
     }
 
     /// Iterates in the written order.
@@ -52,13 +86,25 @@ impl<T> NamedMap<T> {
 
     /// Returns the mistake for a reference to an unknown name. `kind` is the kind of entry, as in "backend".
     pub fn unknown(&self, kind: &str, wanted: &At<String>) -> Mistake {
-        let hint = hint::did_you_mean(wanted, self.names()).or_else(|| hint::one_of(self.names()));
+        self.unknown_but(kind, wanted, None)
+    }
+
+    /// Returns the mistake for a reference to an unknown name, where `other` would be wrong as well.
+    pub fn unknown_but(&self, kind: &str, wanted: &At<String>, other: Option<&str>) -> Mistake {
+        let unread = self.unsound.iter().map(|(name, _)| &*name.value);
+        let names = || self.names().chain(unread.clone()).filter(|name| Some(*name) != other);
+        let hint = variables::meant(wanted)
+            .or_else(|| hint::did_you_mean(wanted, names()))
+            .or_else(|| hint::one_of(names()));
         Mistake::new(
             Code::UnknownName,
             wanted.span(),
             format!("there is no {kind} `{wanted}`"),
         )
-        .hint(hint.unwrap_or_else(|| format!("no {kind} is configured")))
+        .hint(hint.unwrap_or_else(|| match other {
+            Some(_) => format!("there is no other {kind}: take it out"),
+            None => format!("no {kind} is configured"),
+        }))
     }
 
     /// Makes room for more entries, which may be large.
@@ -84,6 +130,8 @@ impl<T> Default for NamedMap<T> {
         Self {
             entries: Vec::new(),
             places: HashMap::new(),
+            unsound: Vec::new(),
+            is_unread: false,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::scalar::Scalar;
 use super::single::{self, MOST_ITEMS, Single, is_switch, put, texts};
 use super::span::{At, Span};
 use super::tree::{self, Kind, Node};
-use super::value::{Context, Value};
+use super::value::{Context, NAMED, Value};
 
 /// Longest suggestion, in bytes.
 const LONGEST: usize = 200;
@@ -26,6 +26,8 @@ pub(super) trait Read: Sized {
     const SINGLE: Option<Single> = None;
     /// Kind of value that may be written; a section by default.
     const SHAPE: Shape = Shape::Section;
+    /// How a file of this type begins, as a hint; `None` for the config and for what is no file.
+    const BEGINNING: Option<&'static str> = None;
     /// Whether `off` is allowed instead of the map.
     const OFF: bool = false;
 
@@ -34,6 +36,11 @@ pub(super) trait Read: Sized {
     /// Returns whether this type is written as a map.
     fn is_map() -> bool {
         Self::SINGLE.is_some()
+    }
+
+    /// Changes what stands for one item of a list that was probably meant. `left` items come after it, of `all`.
+    fn as_item(filled: String, _all: usize, _left: usize) -> String {
+        filled
     }
 
     /// Returns the text that was probably meant by a value of the wrong kind.
@@ -117,7 +124,7 @@ pub(super) fn keyed<T>(
         filled: value.filled.or(Some(|value| single::filled_pairs(value.node))),
         ..value.clone()
     };
-    let entries = value.entries("a map keyed by name")?;
+    let entries = value.entries(NAMED)?;
     if let Some(asked) = &value.cx.asked {
         asked.borrow_mut().named.insert(value.path.clone());
     }
@@ -131,14 +138,19 @@ pub(super) fn keyed<T>(
         });
         if let Some(first) = map.entry(&name).and_then(|(first, _)| first.span()) {
             let message = format!("`{name}` is written twice");
-            value.push(Mistake::new(Code::DuplicateKey, key.span, message).related(first, "first here"));
+            let mistake = Mistake::new(Code::DuplicateKey, key.span, message).related(first, "first here");
+            value.push(mistake.hint("merge the two, or take one out"));
         }
         let entry = Value {
             hint: indentation::under_empty(entries, place),
             ..Value::new(node, key.span, path, value.cx)
         };
-        if let Some(entry) = read(&name, &entry) {
-            map.set(At::written(Arc::from(name), key.span), entry);
+        let before = value.cx.mistakes.borrow().len();
+        let readable = read(&name, &entry);
+        let name = At::written(Arc::from(name), key.span);
+        match readable {
+            Some(entry) if value.cx.mistakes.borrow().len() == before => map.set(name, entry),
+            readable => map.leave_out(name, readable),
         }
     }
     Some(())
@@ -183,7 +195,9 @@ fn filled_list<T: Read>(items: &[Value<'_>]) -> Option<String> {
     if items.len() > MOST_ITEMS || items.iter().any(|item| item.text().is_none()) {
         return None;
     }
-    let filled: Option<Vec<_>> = items.iter().map(T::filled).collect();
+    let all = items.len();
+    let filled = |(index, item)| Some(T::as_item(T::filled(item)?, all, all - 1 - index));
+    let filled: Option<Vec<_>> = items.iter().enumerate().map(filled).collect();
     Some(format!("[{}]", filled.filter(|filled| !filled.is_empty())?.join(", ")))
 }
 

@@ -60,6 +60,8 @@ pub fn parse(name: &str, text: &str, sources: &mut Sources) -> Result<Revocation
 }
 
 impl Read for RevocationFile {
+    const BEGINNING: Option<&'static str> = Some("a file of revocations may begin as `revocations: []`");
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             Some(Self {

@@ -130,8 +130,10 @@ macro_rules! whole_numbers {
                 digits.parse().map_err(|_| {
                     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
                         Wrong::new(Code::OutOfRange, if digits.bytes().all(|b| b == b'0') { "is too small" } else { "is too large" })
+                    } else if digits.strip_prefix('-').is_some_and(|rest| rest.parse::<f64>().is_ok()) {
+                        Wrong::new(Code::OutOfRange, "is negative")
                     } else if digits.parse::<f64>().is_ok() {
-                        Wrong::new(Code::OutOfRange, "is not a whole number from the range")
+                        Wrong::new(Code::OutOfRange, "is not a whole number")
                     } else {
                         wrong("is not a whole number")
                     }
@@ -161,7 +163,10 @@ impl Scalar for f64 {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-            return Err(wrong("is not a number"));
+            return Err(match text.strip_prefix('-') {
+                Some(rest) if rest.parse::<Self>().is_ok() => Wrong::new(Code::OutOfRange, "is negative"),
+                _ => wrong("is not a number"),
+            });
         }
         text.parse().map_err(|_| wrong("is not a number"))
     }
@@ -291,6 +296,12 @@ pub(super) fn unknown_word(text: &str, words: &[&str]) -> Wrong {
     }
     if let Some(word) = words.iter().find(|word| super::hint::is_spelling_of(text, word)) {
         return wrong.hint(format!("did you mean `{word}`?"));
+    }
+    if words.contains(&"http1") && ["https", "tls", "ssl", "grpcs"].contains(&&*text.to_lowercase()) {
+        return wrong.hint(
+            "TLS is no protocol here: a listener speaks it with `tls: { certificates: [{ cert_file: edge.pem, key_file: \
+             edge.key }] }`, and to a backend the URLs begin with `https://`",
+        );
     }
     if let Some(word) = super::foreign::value_meant_by(text, words) {
         return wrong.hint(format!("did you mean `{word}`?"));

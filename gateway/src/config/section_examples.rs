@@ -112,6 +112,7 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
     place(
         "{ LISTENERS, ROUTES, callers: { jwt: { main: @ } } }",
         &[
+            ("issuer", "issuer: a"),
             ("audience", "audience: [edge]"),
             ("algorithms", "algorithms: [RS256]"),
             ("keys", "keys: { file: jwks.json }"),
@@ -119,7 +120,7 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         ],
     ),
     either(
-        "{ LISTENERS, ROUTES, callers: { jwt: { main: { audience: [edge], algorithms: [RS256], tenant: /t, keys: @ } } } }",
+        "{ LISTENERS, ROUTES, callers: { jwt: { main: { issuer: a, audience: [edge], algorithms: [RS256], tenant: /t, keys: @ } } } }",
         &[("url", r#"url: "https://id.example/jwks.json""#)],
         &["url", "file", "secret", "secret_file"],
     ),

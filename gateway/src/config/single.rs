@@ -52,6 +52,17 @@ pub(super) fn only_item(node: &Node) -> Option<String> {
     }
 }
 
+/// Returns a hint for a placeholder without quotes, which YAML takes for a map.
+pub(super) fn placeholder(node: &Node) -> Option<String> {
+    match &node.kind {
+        Kind::Map(entries) => match entries.as_slice() {
+            [(key, value)] if value.is_null() => Some(format!("put quotes around it: `\"{{{}}}\"`", key.text)),
+            _ => None,
+        },
+        Kind::Scalar { .. } | Kind::List(_) => None,
+    }
+}
+
 /// Returns whether a word only switches something on or off.
 pub(super) fn is_switch(text: &str) -> bool {
     let word = text.to_ascii_lowercase();

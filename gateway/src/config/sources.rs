@@ -3,12 +3,14 @@
 //! A span refers to a source by number. Sources are never removed, so a span is valid as long as its `Sources`.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use super::hint::for_missing_file;
 use super::mistake::{Code, Mistake, Mistakes};
 use super::span::Span;
 use crate::files::FileReader;
@@ -78,7 +80,13 @@ impl Sources {
     pub(super) fn read(&mut self, path: &Path) -> Result<u16, Mistake> {
         let unreadable =
             |why: String| Mistake::new(Code::Unreadable, None, format!("cannot read {}: {why}", path.display()));
-        let bytes = self.reader.read(path).map_err(|error| unreadable(error.to_string()))?;
+        let bytes = self.reader.read(path).map_err(|error| {
+            let mistake = unreadable(error.to_string());
+            match error.kind() {
+                ErrorKind::NotFound => mistake.hint(for_missing_file(path)),
+                _ => mistake,
+            }
+        })?;
         let text = std::str::from_utf8(&bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
         self.add(&path.display().to_string(), text)
     }

@@ -14,6 +14,14 @@ pub struct Span {
     pub(super) end: u32,
 }
 
+impl Span {
+    /// Returns the number of the source, which is 0 for the config itself, and the range of bytes in it.
+    #[cfg(test)]
+    pub fn place(self) -> (u16, std::ops::Range<usize>) {
+        (self.source, self.start as usize..self.end as usize)
+    }
+}
+
 /// A value and its place in the config. Comparisons ignore the place.
 #[derive(Clone, Copy)]
 pub struct At<T> {

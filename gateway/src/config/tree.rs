@@ -7,6 +7,7 @@
 //! Limits: one document, [`MAX_DEPTH`] levels and [`MAX_NODES`] values. Every alias counts as what it stands for, so
 //! that a few lines of aliases cannot become gigabytes.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -69,6 +70,85 @@ pub(super) fn parse(source: u16, text: &str, mistakes: &mut Mistakes) -> Result<
     }))
 }
 
+/// A text that can be read although it is not valid YAML.
+pub(super) struct Repaired {
+    pub root: Rc<Node>,
+    /// Places whose values are not what is written.
+    pub lossy: Vec<Span>,
+}
+
+/// Largest number of syntax errors that are read over.
+const MOST_REPAIRS: usize = 20;
+
+/// Parses one document. Reads over syntax errors whose meaning is certain, so that other mistakes are found too. Returns
+/// `None` after one that is not.
+pub(super) fn parse_on(source: u16, text: &str, mistakes: &mut Mistakes) -> Option<Repaired> {
+    let (mut text, mut lossy) = (Cow::Borrowed(text), Vec::new());
+    for _ in 0..=MOST_REPAIRS {
+        let mut found = Mistakes::default();
+        match parse(source, &text, &mut found) {
+            Ok(root) => {
+                mistakes.append(found);
+                return Some(Repaired { root, lossy });
+            }
+            Err(mistake) => {
+                let at = mistake.at.filter(|_| mistake.code == Code::Syntax);
+                mistakes.push(mistake);
+                let at = at?;
+                let repaired = repaired(&text, at.start as usize)?;
+                lossy.extend(Some(at).filter(|_| repaired.is_lossy));
+                text = Cow::Owned(repaired.text);
+            }
+        }
+    }
+    None
+}
+
+/// Text of the same length in which a syntax error is repaired.
+struct Repair {
+    text: String,
+    is_lossy: bool,
+}
+
+/// Repairs tabs, and braces and stars in values without quotes.
+fn repaired(text: &str, at: usize) -> Option<Repair> {
+    let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let (so_far, rest) = (&text[line..at], &text[at..]);
+    let mut bytes = text.as_bytes().to_vec();
+    if so_far.bytes().all(|byte| byte == b' ' || byte == b'\t') && (rest.starts_with('\t') || so_far.ends_with('\t')) {
+        let mut leads = true;
+        for byte in &mut bytes {
+            match *byte {
+                b'\n' => leads = true,
+                b'\t' if leads => *byte = b' ',
+                b' ' => {}
+                _ => leads = false,
+            }
+        }
+        return String::from_utf8(bytes)
+            .ok()
+            .map(|text| Repair { text, is_lossy: false });
+    }
+    if rest.starts_with('*') {
+        bytes[at] = b'_';
+    } else {
+        let open = if rest.starts_with('{') {
+            at
+        } else {
+            line + so_far.rfind('{')?
+        };
+        let before = text[line..open].chars().next_back()?;
+        if before.is_whitespace() || matches!(before, '[' | '{' | ',' | ':') {
+            return None;
+        }
+        let close = open + text[open..].lines().next()?.find('}')?;
+        (bytes[open], bytes[close]) = (b'_', b'_');
+    }
+    String::from_utf8(bytes)
+        .ok()
+        .map(|text| Repair { text, is_lossy: true })
+}
+
 impl Node {
     pub(super) fn map(span: Span, entries: Vec<(Key, Rc<Self>)>) -> Self {
         let weight = entries
@@ -101,6 +181,36 @@ impl Node {
             weight: 1,
             height: 1,
         }
+    }
+
+    /// Returns what stands for a value that is left out.
+    fn absent(span: Span) -> Rc<Self> {
+        Rc::new(Self::scalar(span, String::new(), true))
+    }
+
+    /// Returns the tree with other names for the keys at these places. A name that its map has already is not given.
+    pub(super) fn renamed(&self, names: &HashMap<Span, &'static str>) -> Self {
+        let kind = match &self.kind {
+            Kind::Scalar { text, plain } => Kind::Scalar {
+                text: text.clone(),
+                plain: *plain,
+            },
+            Kind::List(items) => Kind::List(items.iter().map(|item| Rc::new(item.renamed(names))).collect()),
+            Kind::Map(entries) => {
+                let mut renamed: Vec<(Key, Rc<Self>)> = Vec::with_capacity(entries.len());
+                for (key, node) in entries {
+                    let name = names.get(&key.span).filter(|name| {
+                        let is_taken = |(other, _): &(Key, Rc<Self>)| other.text == **name;
+                        !entries.iter().any(is_taken) && !renamed.iter().any(is_taken)
+                    });
+                    let text = name.map_or_else(|| key.text.clone(), |name| (*name).to_owned());
+                    let node = Rc::new(node.renamed(names));
+                    renamed.push((Key { text, span: key.span }, node));
+                }
+                Kind::Map(renamed)
+            }
+        };
+        Self { kind, ..*self }
     }
 
     /// Returns whether the value is YAML's `null`: empty, `~` or the word.
@@ -168,6 +278,8 @@ struct Builder<'a> {
     anchors: HashMap<usize, Rc<Node>>,
     documents: usize,
     root: Option<Rc<Node>>,
+    /// Collections that are too deep and are left out, the outermost with its place.
+    skipped: Option<(usize, Span)>,
 }
 
 impl<'a> Builder<'a> {
@@ -181,17 +293,36 @@ impl<'a> Builder<'a> {
             anchors,
             documents: 0,
             root: None,
+            skipped: None,
         }
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Mistake> {
+        if let Some((depth, begin)) = &mut self.skipped {
+            match event {
+                Event::SequenceStart(..) | Event::MappingStart(..) => *depth += 1,
+                Event::SequenceEnd | Event::MappingEnd => *depth -= 1,
+                _ => {}
+            }
+            let (depth, begin) = (*depth, *begin);
+            if depth > 0 {
+                return Ok(());
+            }
+            self.skipped = None;
+            return self.put(Node::absent(begin));
+        }
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
-                if self.documents > 1 {
-                    return Err(Mistake::new(Code::Syntax, span, "a second YAML document begins here")
-                        .hint("a config is one document: remove the `---`"));
+                if self.documents == 1 {
+                    return Ok(());
                 }
+                let mistake = Mistake::new(Code::Syntax, span, "a second YAML document begins here")
+                    .hint("a config is one document: remove the `---`, and merge what follows into the sections above");
+                if self.documents > 2 {
+                    return Err(mistake);
+                }
+                self.mistakes.push(mistake);
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -226,7 +357,9 @@ impl<'a> Builder<'a> {
 
     fn begin(&mut self, span: Span, anchor: usize, content: Content) -> Result<(), Mistake> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(too_deep(span));
+            self.mistakes.push(too_deep(span));
+            self.skipped = Some((1, span));
+            return Ok(());
         }
         if let Some(Open {
             content: Content::Map { key: None, .. },
@@ -260,20 +393,28 @@ impl<'a> Builder<'a> {
 
     /// Adds a complete value: to the open list, as a key, as the value of a key, or as the root.
     fn place(&mut self, node: Rc<Node>, anchor: usize) -> Result<(), Mistake> {
-        if node.weight > MAX_NODES {
-            return Err(
-                Mistake::new(Code::Syntax, node.span, format!("more than {MAX_NODES} values"))
-                    .label("once its aliases are written out"),
-            );
-        }
-        if self.open.len() + node.height > MAX_DEPTH {
-            return Err(too_deep(node.span));
-        }
+        let too_large = if node.weight > MAX_NODES {
+            let message = format!("more than {MAX_NODES} values");
+            Some(Mistake::new(Code::Syntax, node.span, message).label("once its aliases are written out"))
+        } else {
+            (self.open.len() + node.height > MAX_DEPTH).then(|| too_deep(node.span))
+        };
+        let node = match too_large {
+            Some(mistake) => {
+                self.mistakes.push(mistake);
+                Node::absent(node.span)
+            }
+            None => node,
+        };
         if anchor != 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
+        self.put(node)
+    }
+
+    fn put(&mut self, node: Rc<Node>) -> Result<(), Mistake> {
         match self.open.last_mut().map(|open| &mut open.content) {
-            None => self.root = Some(node),
+            None => self.root = Some(self.joined(node)),
             Some(Content::List(items)) => items.push(node),
             Some(Content::Map { key: slot @ None, .. }) => *slot = Some(key_of(&node)?),
             Some(Content::Map {
@@ -287,13 +428,35 @@ impl<'a> Builder<'a> {
                 } else if let Some(first) = entries.first(&key.text) {
                     let message = format!("`{}` is written twice", key.text);
                     let mistake = Mistake::new(Code::DuplicateKey, key.span, message).label("and again here");
-                    self.mistakes.push(mistake.related(first, "first here"));
+                    let mistake = mistake.related(first, "first here");
+                    self.mistakes.push(mistake.hint("merge the two, or take one out"));
                 } else {
                     entries.push(key, node);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Adds the entries of a further document to those of the first, so that all mistakes are found.
+    fn joined(&mut self, node: Rc<Node>) -> Rc<Node> {
+        let Some(root) = &self.root else { return node };
+        let (Kind::Map(first), Kind::Map(further)) = (&root.kind, &node.kind) else {
+            return Rc::clone(root);
+        };
+        let mut all = Entries::default();
+        for (key, value) in first.iter().chain(further) {
+            match all.first(&key.text) {
+                None => all.push(key.clone(), Rc::clone(value)),
+                Some(first) => {
+                    let message = format!("`{}` is written twice", key.text);
+                    let mistake = Mistake::new(Code::DuplicateKey, key.span, message).label("and again here");
+                    let mistake = mistake.related(first, "first here");
+                    self.mistakes.push(mistake.hint("merge the two, or take one out"));
+                }
+            }
+        }
+        Rc::new(Node::map(node.span, all.all))
     }
 
     /// Converts markers to a span, limited to the text and to whole characters, whatever the parser reports.
@@ -327,7 +490,41 @@ impl<'a> Builder<'a> {
             so_far.rfind('{')
         };
         let before_brace = brace.and_then(|brace| so_far[..brace].chars().next_back());
-        if rest.starts_with('\t') || so_far.trim_end_matches(' ').ends_with('\t') {
+        let told = error.info();
+        let unclosed = self.open.last().map(|open| open.span).filter(|span| {
+            let begins = self.text[span.start as usize..].starts_with(['{', '[']);
+            let between = self.text.get(span.start as usize..at.start as usize);
+            begins && between.is_some_and(|between| between.contains('\n')) && told.contains("did not find expected")
+        });
+        if let Some(begin) = unclosed {
+            let bracket = &self.text[begin.start as usize..=begin.start as usize];
+            let begin = Span {
+                end: begin.start + 1,
+                ..begin
+            };
+            return Mistake::new(
+                Code::Syntax,
+                begin,
+                format!("not valid YAML: this `{bracket}` is not closed"),
+            )
+            .related(at, "here something else begins")
+            .hint(if bracket == "{" {
+                "write the `}` that belongs to it"
+            } else {
+                "write the `]` that belongs to it"
+            });
+        }
+        if told.contains("unknown anchor") {
+            mistake.hint("put quotes around a value that begins with `*`")
+        } else if told.contains("may not precede") {
+            mistake.hint("write a space after the colon")
+        } else if told.contains("unclosed quote") {
+            mistake.hint("close the quote that begins here")
+        } else if told.contains("unexpected character") && rest.starts_with(['%', '@', '`', '|', '>']) {
+            mistake.hint("put quotes around the value")
+        } else if rest.starts_with(':') && so_far.ends_with(']') {
+            mistake.hint("put quotes around an address with brackets, as in `\"[::]:8080\"`")
+        } else if rest.starts_with('\t') || so_far.trim_end_matches(' ').ends_with('\t') {
             mistake.hint("indent with spaces: YAML does not take tabs")
         } else if before_brace == Some('$') {
             mistake

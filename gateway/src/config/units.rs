@@ -95,6 +95,9 @@ impl Scalar for Duration {
         if let Some(fixed) = without_spaces::<Self>(text) {
             return Err(Wrong::kind("has spaces in it").hint(format!("did you mean `{fixed}`?")));
         }
+        if is_negative(text) {
+            return Err(Wrong::range("is negative"));
+        }
         while !rest.is_empty() {
             let (number, unit, after) = number_and_unit(rest);
             rest = after;
@@ -134,6 +137,12 @@ impl Scalar for Duration {
             n => format!("{}us", n / 1000),
         }
     }
+}
+
+/// Returns whether a text is a negative number, with or without a unit.
+fn is_negative(text: &str) -> bool {
+    text.strip_prefix('-')
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit() || first == '.'))
 }
 
 /// Suggests a unit for a bare number: milliseconds for thousands, and both units for smaller numbers.
@@ -260,6 +269,9 @@ impl Scalar for ByteSize {
             return Err(Wrong::kind("has spaces in it").hint(format!("did you mean `{fixed}`?")));
         }
         let (number, unit, rest) = number_and_unit(text);
+        if is_negative(text) {
+            return Err(Wrong::range("is negative"));
+        }
         if number.is_empty() || !rest.is_empty() {
             return Err(Wrong::kind("is not a size"));
         }
@@ -348,6 +360,9 @@ impl Scalar for Rate {
     const EXPECTED: &'static str = "a rate such as `10/s`, `600/min` or `1000/h`";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
+        if is_negative(text) {
+            return Err(Wrong::range("is negative"));
+        }
         let meant = |label: &str| {
             let wrong = Wrong::kind(label);
             match rate_meant(text) {
@@ -700,7 +715,7 @@ mod tests {
         );
         check::<Duration>("1.5s", Err("must be whole; did you mean `1500ms`?"));
         check::<Duration>("0.0000001s", Err("must be whole; use a smaller unit, as in `1500ms`"));
-        check::<Duration>("-1s", Err("is not a duration"));
+        check::<Duration>("-1s", Err("is negative"));
         check::<Duration>("", Err("is empty"));
         check::<Duration>("2 seconds", Err("has spaces in it; did you mean `2s`?"));
         check::<Duration>("1m 30s", Err("has spaces in it; did you mean `1m30s`?"));
@@ -772,7 +787,7 @@ mod tests {
         check::<Rate>("10 requests per second", Err("is not a rate; did you mean `10/s`?"));
         check::<Rate>("unlimited", Err("is not a rate"));
         check::<Rate>("0/s", Err("would let nothing through"));
-        check::<Rate>("-1/s", Err("is not a rate"));
+        check::<Rate>("-1/s", Err("is negative"));
     }
 
     #[test]

@@ -61,6 +61,10 @@ pub fn load(path: &Path, sources: &mut Sources) -> Result<(UserFile, Mistakes), 
 }
 
 impl Read for UserFile {
+    const BEGINNING: Option<&'static str> = Some(
+        "a file of users begins with `users:`, and its entries stand under it: `- { id: NAME, tenant: NAME, password_hash: HASH }`",
+    );
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let users: Vec<User> = f.required("users")?;

@@ -15,8 +15,13 @@ use super::tree::{Key, Kind, Node};
 use super::unknown::Unknown;
 use super::variables::{self, Problem};
 
+/// What a map must be whose keys are names.
+pub(super) const NAMED: &str = "a map keyed by name";
+
 /// State shared by all values of one file.
 pub(super) struct Context<'a> {
+    /// How a file that the config names begins; `None` for the config itself.
+    pub beginning: Option<&'static str>,
     /// Folder that relative paths in the config start from.
     pub base_dir: &'a Path,
     pub env: &'a dyn Fn(&str) -> Option<String>,
@@ -31,6 +36,7 @@ pub(super) struct Context<'a> {
 impl<'a> Context<'a> {
     pub(super) fn new(base_dir: &'a Path, env: &'a dyn Fn(&str) -> Option<String>, mistakes: Mistakes) -> Self {
         Self {
+            beginning: None,
             base_dir,
             env,
             mistakes: RefCell::new(mistakes),
@@ -42,7 +48,19 @@ impl<'a> Context<'a> {
 
     /// Returns an empty context for a trial reading whose result is discarded.
     pub(super) fn scratch(&self) -> Self {
-        Self::new(self.base_dir, self.env, Mistakes::default())
+        Self {
+            beginning: self.beginning,
+            ..Self::new(self.base_dir, self.env, Mistakes::default())
+        }
+    }
+
+    /// Returns what a section is called in messages. The path of the whole file is empty.
+    pub(super) fn called(&self, path: &str) -> String {
+        match (path, self.beginning) {
+            ("", None) => "the config".to_owned(),
+            ("", Some(_)) => "the file".to_owned(),
+            (path, _) => format!("`{path}`"),
+        }
     }
 
     /// Returns whether no mistake was found so far.
@@ -127,6 +145,11 @@ impl<'a> Value<'a> {
         matches!(&self.node.kind, Kind::Scalar { text, plain: true } if text == word)
     }
 
+    /// Returns whether the value is a single one without quotes or variables.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(&self.node.kind, Kind::Scalar { plain: true, .. }) && !self.mentions_variable()
+    }
+
     pub(super) fn is_map(&self) -> bool {
         matches!(self.node.kind, Kind::Map(_))
     }
@@ -139,6 +162,7 @@ impl<'a> Value<'a> {
     pub(super) fn scalar<T: Scalar>(&self) -> Option<At<T>> {
         let Kind::Scalar { text, plain } = &self.node.kind else {
             let only = single::only_item(self.node).map(|only| format!("did you mean `{only}`?"));
+            let only = only.or_else(|| single::placeholder(self.node));
             let value = Self {
                 hint: self.hint.clone().or(only),
                 ..self.clone()
@@ -147,7 +171,8 @@ impl<'a> Value<'a> {
         };
         if self.node.is_null() {
             let message = format!("`{}` must be {}", self.path, T::EXPECTED);
-            self.push(Mistake::new(Code::WrongType, self.key, message).label("has no value"));
+            let mistake = Mistake::new(Code::WrongType, self.key, message).label("has no value");
+            self.push(mistake.hint("write one, or leave the key out"));
             return None;
         }
         let expanded = self.expand(text, *plain)?;
@@ -167,6 +192,9 @@ impl<'a> Value<'a> {
                 let mut mistake = Mistake::new(wrong.code, self.node.span, message).label(wrong.label);
                 // The value of a variable may be a secret, and a hint would repeat it.
                 mistake.hint = wrong.hint.filter(|_| expanded.is_none());
+                if let Some(meant) = variables::meant(text).filter(|_| *plain) {
+                    mistake.hint = Some(meant);
+                }
                 mistake.secret = T::SECRET && expanded.is_none();
                 self.push(mistake);
                 None
@@ -224,16 +252,21 @@ impl<'a> Value<'a> {
             Kind::Scalar { .. } if !self.node.is_null() => self.node.span,
             _ => self.key,
         };
-        let subject = if self.path.is_empty() {
-            "a config".to_owned()
-        } else {
-            format!("`{}`", self.path)
-        };
+        let subject = self.cx.called(&self.path);
         let mut mistake = Mistake::new(Code::WrongType, at, format!("{subject} must be {expected}")).label(found);
         mistake.hint = self.hint.clone().or_else(|| {
             let filled = self.filled?(self)?;
             Some(format!("did you mean `{filled}`?"))
         });
+        if expected == NAMED && mistake.hint.is_none() {
+            let key = self.path.rsplit('.').next().unwrap_or_default();
+            mistake.hint = Some(format!(
+                "each stands under its name, as in `{key}: {{ NAME: {{ ... }} }}`"
+            ));
+        }
+        if self.path.is_empty() && mistake.hint.is_none() {
+            mistake.hint = self.cx.beginning.map(str::to_owned);
+        }
         self.push(mistake);
         None
     }

@@ -47,6 +47,14 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
 }
 
 /// Returns the first part of a quoted text that would be a variable without the quotes.
+/// Returns a hint for a text that is a variable in the form of a shell, such as `$TIER`.
+pub(super) fn meant(text: &str) -> Option<String> {
+    let name = text.strip_prefix('$')?;
+    let is_name = name.bytes().next()?.is_ascii_alphabetic()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name.then(|| format!("a variable is `${{{name}}}`, without quotes and outside of `{{ }}`, on a line of its own"))
+}
+
 pub(super) fn find(text: &str) -> Option<&str> {
     let mut from = 0;
     while let Some(start) = text[from..].find("${").map(|start| start + from) {

@@ -19,11 +19,11 @@ use policies::Moment;
 use self::canary::{Canary, Verdict};
 use self::worker::{Outcome, Work, WorkPermit, Worker};
 use crate::clock;
-use crate::config::{self, AccessLog, Invalid, Loaded};
+use crate::config::{self, AccessLog, Invalid, Loaded, Readable};
 use crate::files::watch::{FileWatch, Look};
 use crate::files::{FileReader, FileSet, Stamp};
 use crate::observe;
-use crate::plan::compile::{Compiled, compile};
+use crate::plan::compile::{Compiled, compile_readable};
 use crate::plan::{LivePlan, Plan, State};
 use crate::store::StoreSettings;
 
@@ -104,17 +104,7 @@ pub struct LastReload {
 /// # Errors
 /// Every mistake in the config, ready to be shown.
 pub fn read(path: &Path, state: &State, generation: u64) -> Result<(Compiled, Loaded), Box<Invalid>> {
-    compiled(config::load(path)?, state, generation)
-}
-
-fn compiled(mut loaded: Loaded, state: &State, generation: u64) -> Result<(Compiled, Loaded), Box<Invalid>> {
-    match compile(&mut loaded, state, generation) {
-        Ok(compiled) => Ok((compiled, loaded)),
-        Err(mistakes) => Err(Box::new(Invalid {
-            sources: loaded.sources,
-            mistakes,
-        })),
-    }
+    compile_readable(config::load_by(path, FileReader::default())?, state, generation)
 }
 
 /// Applies a plan's limits and settings to the state that it shares with earlier plans.
@@ -410,7 +400,7 @@ impl Reloading {
             Cause::FilesChanged(fresh) => self.load_again(&running, Some(fresh), turn),
             Cause::Returned(last_good) => self.load_again(last_good, None, turn),
         };
-        let compiled = loaded.and_then(|loaded| compiled(loaded, &self.state, generation));
+        let compiled = loaded.and_then(|readable| compile_readable(readable, &self.state, generation));
         let (Compiled { plan, warnings }, loaded) = match compiled {
             Ok(made) => made,
             Err(mut invalid) => {
@@ -471,7 +461,7 @@ impl Reloading {
     }
 
     /// Reads the config of a plan again as it was, with its files as they were but those that have changed.
-    fn load_again(&self, plan: &Plan, changed: Option<&Changed>, turn: &WorkPermit) -> Result<Loaded, Box<Invalid>> {
+    fn load_again(&self, plan: &Plan, changed: Option<&Changed>, turn: &WorkPermit) -> Result<Readable, Box<Invalid>> {
         let kept = plan.written.files.iter().chain(&plan.written.revocations);
         let kept = kept.filter(|(path, _)| !changed.is_some_and(|changed| changed.contains_key(*path)));
         let kept = kept.map(|(path, version)| (path.clone(), version.clone()));

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub struct FileReader {
     unreachable: BTreeSet<PathBuf>,
     on_read: Option<OnRead>,
     /// Results by path: the content, or the error.
-    read: BTreeMap<PathBuf, Result<FileVersion, (Option<Stamp>, String)>>,
+    read: BTreeMap<PathBuf, Result<FileVersion, (Option<Stamp>, ErrorKind, String)>>,
 }
 
 impl FileReader {
@@ -63,13 +63,13 @@ impl FileReader {
         }
         match &self.read[path] {
             Ok(version) => Ok(Arc::clone(&version.bytes)),
-            Err((_, why)) => Err(io::Error::other(why.clone())),
+            Err((_, kind, why)) => Err(io::Error::new(*kind, why.clone())),
         }
     }
 
-    fn read_anew(&self, path: &Path) -> Result<FileVersion, (Option<Stamp>, String)> {
+    fn read_anew(&self, path: &Path) -> Result<FileVersion, (Option<Stamp>, ErrorKind, String)> {
         if self.unreachable.contains(path) {
-            return Err((None, "its file system does not answer".to_owned()));
+            return Err((None, ErrorKind::Other, "its file system does not answer".to_owned()));
         }
         if let Some(on_read) = &self.on_read {
             on_read(path);
@@ -80,7 +80,7 @@ impl FileReader {
                 stamp: Some(content.stamp),
                 bytes: content.bytes.into(),
             }),
-            Err(error) => Err((before, error.to_string())),
+            Err(error) => Err((before, error.kind(), error.to_string())),
         }
     }
 
@@ -99,7 +99,7 @@ impl FileReader {
     pub fn stamp(&self, path: &Path) -> Option<Stamp> {
         match self.read.get(path)? {
             Ok(version) => version.stamp,
-            Err((stamp, _)) => *stamp,
+            Err((stamp, ..)) => *stamp,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::headers;
+use crate::headers::{self, Kind};
 use crate::template::{Placeholder, Sources, Template};
 use crate::wire::aliases;
 
@@ -44,6 +44,27 @@ pub fn may_be_changed(name: &HeaderName) -> bool {
         "sec-websocket-accept",
     ];
     !KEPT.contains(&name.as_str()) && !headers::needs_attention(name)
+}
+
+/// Returns why rules may not change the field; `None` if they may.
+pub fn why_kept(name: &HeaderName) -> Option<&'static str> {
+    if may_be_changed(name) {
+        return None;
+    }
+    Some(match name.as_str() {
+        "host" => "the backend gets its own host, or the caller's with its `preserve_host: true`",
+        "content-length" | "transfer-encoding" | "trailer" | "te" => "it frames the message",
+        "via" | "x-request-id" | "traceparent" | "tracestate" => "the gateway sends it",
+        text if text.starts_with("sec-websocket-") => "it belongs to the handshake of a WebSocket",
+        "x-http-method-override" | "x-http-method" | "x-method-override" => {
+            "the route's `method_override: strip` removes it"
+        }
+        text => match headers::kind(text) {
+            Kind::HopByHop => "it belongs to one connection",
+            Kind::MethodOverride => "the route's `method_override: strip` removes it",
+            _ => "the gateway sends it, or removes it: it says who calls",
+        },
+    })
 }
 
 impl HeaderRules {

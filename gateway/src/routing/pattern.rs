@@ -167,7 +167,7 @@ impl fmt::Display for PatternError {
             Self::TooLong => write!(f, "a path pattern has at most {LONGEST} bytes"),
             Self::TooManySegments => write!(
                 f,
-                "a path pattern has at most {MOST_SEGMENTS} segments; a wildcard at its end, as in `/a/{{*rest}}`, takes any number"
+                "a path pattern has at most {MOST_SEGMENTS} segments; a wildcard at its end, as in `\"/a/{{*rest}}\"`, takes any number"
             ),
             Self::Segment(segment) => {
                 write!(f, "a segment is text or one whole `{{name}}`, which `{segment}` is not")

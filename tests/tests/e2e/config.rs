@@ -47,7 +47,10 @@ fn patterns_of_other_products_and_an_open_admin_address_are_doubted() {
     let config = good().to_string().replace("/users", "/users/:id");
     let told = cli(&["check", "gateway.yaml"], &Setup::new(config));
     assert_eq!(told.code, Some(0), "{told:?}");
-    assert!(told.stderr.contains("did you mean `/users/{id}/{*rest}`?"), "{told:?}");
+    assert!(
+        told.stderr.contains("did you mean `\"/users/{id}/{*rest}\"`?"),
+        "{told:?}"
+    );
     let told = cli(
         &["check", "gateway.yaml"],
         &Setup::new(format!(
@@ -89,7 +92,7 @@ fn a_good_config_is_told_what_it_comes_to() {
 fn check_can_be_quiet() {
     for quiet in ["-q", "--quiet"] {
         let told = cli(&["check", quiet], &Setup::new(good().to_string()));
-        assert_eq!(told.stdout, "gateway.yaml: good: 1 routes, 1 backends\n");
+        assert_eq!(told.stdout, "gateway.yaml: good: 1 route, 1 backend\n");
     }
 }
 

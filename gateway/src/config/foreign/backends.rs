@@ -1,6 +1,6 @@
 //! Foreign words of backends, their endpoints and their guards.
 
-use super::{Section, noted, word};
+use super::{Of, Section, noted, with_value, word};
 
 pub(super) const SECTIONS: &[Section] = &[
     // A backend.
@@ -53,9 +53,27 @@ pub(super) const SECTIONS: &[Section] = &[
                 "max_connections maxconn max_conns concurrency max_concurrency max_concurrent max_requests limit limits semaphore max_pending_requests",
                 "bulkhead: { limit: 100, queue: 100 }",
             ),
+            with_value(
+                "keepalive",
+                Of::Number,
+                "connections: { limit: $ }",
+                "these are all connections at once; nginx counts the idle ones alone",
+            ),
             word(
                 "keepalive keep_alive idle_timeout pool pool_size connection_pool keepalive_timeout max_idle_conns",
                 "connections: { idle: 30s }",
+            ),
+            with_value(
+                "load_balancing load_balancer lb lb_policy lb_method balancer balancing algorithm strategy",
+                Of::Words("round_robin roundrobin rr wrr weighted_round_robin weighted static turn"),
+                "balance: { by: turn }",
+                "",
+            ),
+            with_value(
+                "load_balancing load_balancer lb lb_policy lb_method balancer balancing algorithm strategy",
+                Of::Words("ip_hash source consistent consistent_hash ring_hash maglev sticky hash ketama"),
+                "balance: { by: hash, key: client_address }",
+                "",
             ),
             word(
                 "load_balancing load_balancer lb lb_policy lb_method balancer balancing algorithm strategy",
@@ -96,9 +114,10 @@ pub(super) const SECTIONS: &[Section] = &[
                 "interval ttl valid every poll_interval refresh_interval dns_refresh_rate resolve_interval refresh_period",
                 "refresh: 10s",
             ),
-            word(
+            noted(
                 "resolver resolvers nameservers dns_server dns_servers server",
-                r#"srv: _http._tcp.users.internal, name_server: "10.0.0.2:53""#,
+                "",
+                r#"the resolver of the system is asked: leave it out; with `srv` in place of `dns`, `name_server: "10.0.0.2:53"` asks another"#,
             ),
             word("tls ssl https secure protocol", "scheme: https"),
             word("path filename file_path", "file: endpoints.yaml"),

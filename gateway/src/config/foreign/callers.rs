@@ -50,7 +50,7 @@ pub(super) const SECTIONS: &[Section] = &[
             noted(
                 "keys key list values",
                 "file: keys.yaml",
-                "`gateway key new` writes its lines",
+                "`gateway key new --tenant NAME --into keys.yaml` writes its lines",
             ),
         ],
     },

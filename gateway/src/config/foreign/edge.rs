@@ -1,12 +1,28 @@
 //! Foreign words of listeners, limits of connections and requests, and the admin API.
 
-use super::{Section, noted, word};
+use super::{Of, Section, noted, with_value, word};
 
 pub(super) const SECTIONS: &[Section] = &[
     // The whole config.
     Section {
         has: &["routes", "listeners", "backends"],
         words: &[
+            with_value(
+                "http",
+                Of::MapWith("routers services middlewares"),
+                r#"routes: { users: { match: { host: api.example.com, prefix: / }, backend: users } }"#,
+                r#"each router is one of `routes`, and each service one of `backends: { users: { endpoints: [{ url: "http://10.0.0.5:8080" }] } }`"#,
+            ),
+            noted(
+                "static_resources dynamic_resources",
+                "",
+                "this looks like a config of Envoy: `gateway init` writes one of ours to begin with",
+            ),
+            noted(
+                "_format_version",
+                "",
+                "this looks like a config of Kong: `gateway init` writes one of ours to begin with",
+            ),
             noted(
                 "services service upstreams upstream clusters cluster targets pools origins destinations",
                 r#"backends: { users: { endpoints: [{ url: "http://10.0.0.5:8080" }] } }"#,
@@ -109,6 +125,12 @@ pub(super) const SECTIONS: &[Section] = &[
             word(
                 "ssl https certificate certificates cert certs cert_file key_file",
                 "tls: { certificates: [{ cert_file: edge.pem, key_file: edge.key }] }",
+            ),
+            with_value(
+                "protocol scheme",
+                Of::Words("https tls ssl grpcs"),
+                "tls: { certificates: [{ cert_file: edge.pem, key_file: edge.key }] }",
+                "that is what makes it TLS",
             ),
             word(
                 "http2 http2_enabled h2 h2c alpn protocol http_version",

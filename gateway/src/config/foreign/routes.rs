@@ -1,14 +1,26 @@
 //! Foreign words of routes: matches, access and targets.
 
-use super::{Section, noted, word};
+use super::{Of, Section, noted, with_value, word};
 
 pub(super) const SECTIONS: &[Section] = &[
     // A route.
     Section {
         has: &["match", "access", "backend"],
         words: &[
+            with_value("backends", Of::Single, "backend: $", ""),
+            noted(
+                "rule",
+                "match: { host: api.example.com, prefix: / }",
+                "`Host` is `host`, `PathPrefix` is `prefix`, `Path` is `path`",
+            ),
+            with_value("location", Of::Single, "match: { prefix: $ }", ""),
+            noted(
+                "paths",
+                "match: { prefix: /users }",
+                "it takes all paths below; `path` takes one",
+            ),
             word(
-                "path paths url uri url_pattern pattern location route rule endpoint",
+                "path url uri url_pattern pattern route endpoint location",
                 r#"match: { path: "/users/{id}" }"#,
             ),
             word(
@@ -187,7 +199,7 @@ pub(super) const SECTIONS: &[Section] = &[
         has: &["path", "methods", "query"],
         words: &[
             word(
-                "prefixes path_prefix starts_with base_path path_separated_prefix",
+                "prefixes path_prefix starts_with base_path path_separated_prefix paths",
                 "prefix: /users",
             ),
             word(
@@ -200,7 +212,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "for a parameter of the path, a header field or a query parameter",
             ),
             word(
-                "url uri url_pattern paths pattern exact path_exact template path_template location route endpoint",
+                "url uri url_pattern pattern exact path_exact template path_template location route endpoint",
                 r#"path: "/users/{id}""#,
             ),
             word("method verb verbs http_method http_methods", "methods: [GET]"),

@@ -21,9 +21,9 @@ fn keys(entries: &str) -> Vec<String> {
     }
 }
 
-/// Returns the hint for a key in the section of a place.
-fn told(place: &SectionExample, key: &str) -> Option<String> {
-    let invalid = read(&place.with(&format!("{key}: x"), &[key.to_owned()])).err()?;
+/// Returns the hint for a key with this value in the section of a place.
+fn told(place: &SectionExample, key: &str, value: &str) -> Option<String> {
+    let invalid = read(&place.with(&format!("{key}: {value}"), &[key.to_owned()])).err()?;
     let mut of_key = invalid.mistakes.iter().filter(|mistake| {
         matches!(mistake.code, Code::UnknownKey | Code::NotBuilt) && mistake.message.contains(&format!("{key}`"))
     });
@@ -41,7 +41,7 @@ fn place_of(section: &Section) -> &'static SectionExample {
                 .filter(|mistake| mistake.code != Code::UnknownKey)
                 .collect();
             assert!(others.is_empty(), "{strange}");
-            told(place, key).is_none()
+            told(place, key, "x").is_none()
         };
         section.has.iter().filter(is_known).count() == section.has.len()
     });
@@ -55,7 +55,21 @@ fn every_foreign_word_says_ours_and_ours_can_be_written() {
     let (mut words, mut wrong) = (0, Vec::new());
     for section in SECTIONS.into_iter().flatten() {
         let place = place_of(section);
-        for Word { foreign, ours, note } in section.words {
+        for word in section.words {
+            let Word {
+                foreign,
+                of,
+                ours,
+                note,
+            } = word;
+            let value = match of {
+                Of::Anything => "x".to_owned(),
+                Of::Words(words) => words.split(' ').next().unwrap_or_default().to_owned(),
+                Of::Number => "5".to_owned(),
+                Of::Single => "/x".to_owned(),
+                Of::MapWith(keys) => format!("{{ {}: {{}} }}", keys.split(' ').next().unwrap_or_default()),
+            };
+            let ours = &ours.replace('$', &value);
             if !ours.is_empty()
                 && let Err(invalid) = read(&place.with(ours, &keys(ours)))
             {
@@ -63,13 +77,21 @@ fn every_foreign_word_says_ours_and_ours_can_be_written() {
             }
             for foreign in foreign.split(' ') {
                 words += 1;
-                let hint = told(place, foreign).unwrap_or_default();
-                if snake_case(foreign) != foreign || !hint.contains(ours) || !hint.contains(note) {
+                let is_single = |other: &Word| {
+                    matches!(other.of, Of::Single) && other.foreign.split(' ').any(|other| other == foreign)
+                };
+                let value = match of {
+                    Of::Anything if section.words.iter().any(is_single) => "[x]",
+                    _ => &value,
+                };
+                let hint = told(place, foreign, value).unwrap_or_default();
+                if snake_case(foreign) != foreign || !hint.contains(ours.as_str()) || !hint.contains(note) {
                     wrong.push(format!("`{foreign}` in {:?}: {hint}", section.has));
                 }
             }
         }
-        let all: Vec<_> = section.words.iter().flat_map(|word| word.foreign.split(' ')).collect();
+        let unconditional = section.words.iter().filter(|word| matches!(word.of, Of::Anything));
+        let all: Vec<_> = unconditional.flat_map(|word| word.foreign.split(' ')).collect();
         for (at, word) in all.iter().enumerate().filter(|(at, word)| all[..*at].contains(word)) {
             wrong.push(format!("`{word}` twice in {:?}, as number {at}", section.has));
         }
@@ -92,6 +114,8 @@ fn a_word_is_known_in_every_spelling() {
     }
     assert_eq!(snake_case("consecutive5xx"), "consecutive5xx");
     let known = ["path", "methods", "query"];
+    let value = tree::parse(0, "x", &mut Mistakes::default()).expect("a word");
+    let meant_by = |key: &str, known: &[&str]| super::meant_by(key, &value, known);
     assert_eq!(
         meant_by("urlPattern", &known).as_deref(),
         Some(r#"here it is `path: "/users/{id}"`"#)

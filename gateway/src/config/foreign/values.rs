@@ -2,7 +2,7 @@
 
 /// Values of this config, each with its names in other products.
 pub(super) const VALUES: &[(&str, &str)] = &[
-    ("h2", "http2 http/2 http_2 h2c https grpc grpcs"),
+    ("h2", "http2 http/2 http_2 h2c grpc"),
     ("http1", "http http/1 http/1_1 http1_1 http_1_1 1_1"),
     ("api_key", "key apikey keys key_auth x_api_key"),
     ("jwt", "oauth oauth2 oidc openid bearer token tokens id_token"),

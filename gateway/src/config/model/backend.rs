@@ -291,14 +291,31 @@ impl Bulkhead {
             }
         } else if *self.from > *self.to {
             let message = format!("`{}.from` is above `to`", f.path);
-            let (at, other, what) = match self.from.span() {
-                Some(from) => (Some(from), self.to.span(), "is the highest limit"),
-                None => (self.to.span(), None, ""),
+            // A limit that is out of range itself is reported already.
+            if !SLOTS.contains(&*self.from) || !SLOTS.contains(&*self.to) {
+                return;
+            }
+            let (at, other, hint) = match (self.from.span(), self.to.span()) {
+                (Some(from), Some(to)) => (
+                    Some(from),
+                    Some(to),
+                    format!("write `from: {}, to: {}`", *self.to, *self.from),
+                ),
+                (Some(from), None) => (
+                    Some(from),
+                    None,
+                    format!("`to` is {} unless it is written: raise it too", *self.to),
+                ),
+                (None, to) => (
+                    to,
+                    None,
+                    format!("`from` is {} unless it is written: lower it too", *self.from),
+                ),
             };
             f.push(
                 Mistake::new(Code::OutOfRange, at, message)
-                    .related(other, what)
-                    .hint(format!("`from` is {} and `to` is {}", *self.from, *self.to)),
+                    .related(other, "is the highest limit")
+                    .hint(hint),
             );
         }
     }

@@ -81,7 +81,9 @@ impl Balance {
         if let Some(costs) = costs {
             let message = format!("`{}.failure_costs` is of no use", f.path);
             f.push(
-                Mistake::new(Code::Conflict, costs, message).related(self.by.span(), "does not look at the latency"),
+                Mistake::new(Code::Conflict, costs, message)
+                    .related(self.by.span(), "does not look at the latency")
+                    .hint("it goes with `by: load`: leave it out, or write that"),
             );
         }
     }

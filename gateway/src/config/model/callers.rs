@@ -17,7 +17,7 @@ use crate::config::scalar::{Scalar, Wrong, words};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::units::{Rate, Ratio};
-use crate::config::value::Value;
+use crate::config::value::{NAMED, Value};
 
 /// Which credentials are taken, and what they stand for.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +64,8 @@ pub struct Revocations {
 /// One issuer of tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Jwt {
-    /// Value that `iss` must have. Left out, `iss` is not looked at.
-    pub issuer: Option<At<String>>,
+    /// Value that `iss` must have. Tokens are told apart by it.
+    pub issuer: At<String>,
     /// Values of which `aud` must have one. Left out, `aud` is not looked at.
     pub audience: Vec<At<String>>,
     /// Signature algorithms that are taken; at least one, and all fit `keys`.
@@ -266,13 +266,14 @@ impl Scalar for HeaderName {
 }
 
 impl Scalar for Secret {
-    const EXPECTED: &'static str = "a secret, as `${VARIABLE}`";
+    const EXPECTED: &'static str = "a secret of at least 32 bytes";
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         // RFC 7518 section 3.2: a key as long as the hash of the weakest algorithm.
         if text.len() < 32 {
-            return Err(Wrong::new(Code::OutOfRange, "is shorter than 32 bytes"));
+            return Err(Wrong::new(Code::OutOfRange, "is shorter than 32 bytes")
+                .hint("take it from the environment, on a line of its own: `secret: ${VARIABLE}`"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -297,6 +298,9 @@ impl Read for Basic {
     }
 }
 
+/// Form of the part of `callers` that names issuers of tokens.
+pub const ISSUERS: &str = r#"jwt: { main: { issuer: "https://id.example.com", audience: [edge], algorithms: [RS256], keys: { url: "https://id.example.com/jwks.json" }, tenant: /tenant } }"#;
+
 impl Read for Callers {
     const SINGLE: Option<Single> = Some(Single {
         maps: &[],
@@ -305,16 +309,28 @@ impl Read for Callers {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
-            api_keys: f.optional("api_keys"),
-            jwt: f.optional("jwt").unwrap_or_default(),
-            mtls: f.optional("mtls"),
-            basic: f.optional("basic"),
-            anonymous: f.optional("anonymous"),
-            failures: f.section_or_off("failures"),
-            revocations: f.optional("revocations"),
-            verifications: f.section_or_off("verifications"),
+            api_keys: f.sound(|f| f.optional("api_keys")),
+            jwt: issuers(f),
+            mtls: f.sound(|f| f.optional("mtls")),
+            basic: f.sound(|f| f.optional("basic")),
+            anonymous: f.sound(|f| f.optional("anonymous")),
+            failures: f.sound(|f| f.section_or_off("failures")),
+            revocations: f.sound(|f| f.optional("revocations")),
+            verifications: f.sound(|f| f.section_or_off("verifications")),
         })
     }
+}
+
+/// Reads the issuers. A section without any would not be what anyone meant.
+fn issuers(f: &mut Fields<'_>) -> NamedMap<Jwt> {
+    let issuers: NamedMap<Jwt> = f.optional("jwt").unwrap_or_default();
+    if let Some(value) = f.value("jwt")
+        && value.entries(NAMED).is_some_and(<[_]>::is_empty)
+    {
+        let message = format!("`{}` names no issuer", value.path);
+        f.push(Mistake::new(Code::MissingKey, value.key, message).hint(format!("write `{ISSUERS}`")));
+    }
+    issuers
 }
 
 impl Read for ApiKeys {
@@ -390,7 +406,7 @@ impl Read for Jwt {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             f.not_built(&["header"]);
-            let (issuer, audience) = (f.optional("issuer"), f.list("audience"));
+            let (issuer, audience) = (f.required("issuer"), f.list("audience"));
             let algorithms = f.required_list("algorithms");
             let keys: Option<JwtKeys> = f.required("keys");
             let (typ, required_claims) = (f.list_or("typ", &[]), f.list("required_claims"));
@@ -414,7 +430,7 @@ impl Read for Jwt {
             let (algorithms, keys) = (algorithms?, keys?);
             check_algorithms(f, &algorithms, &keys);
             Some(Self {
-                issuer,
+                issuer: issuer?,
                 audience,
                 algorithms,
                 keys,
@@ -438,11 +454,11 @@ fn check_algorithms(f: &Fields<'_>, algorithms: &[At<Algorithm>], keys: &JwtKeys
         let (why, hint) = match keys {
             JwtKeys::Url(_) if algorithm.is_symmetric() => (
                 "a symmetric key is never taken from a URL",
-                "use `file`, `secret` or `secret_file`, or an asymmetric algorithm",
+                "write one such as ES256 or RS256 in its place, or a shared secret: `keys: { secret_file: FILE }`",
             ),
             JwtKeys::Secret(_) | JwtKeys::SecretFile(_) if !algorithm.is_symmetric() => (
                 "a secret cannot verify it",
-                "use `url` or `file` with public keys, or HS256, HS384 or HS512",
+                "use `url` or `file` with public keys, or one of HS256, HS384 and HS512 in its place",
             ),
             _ => continue,
         };

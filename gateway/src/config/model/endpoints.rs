@@ -243,7 +243,7 @@ fn one_source(f: &mut Fields<'_>) -> Option<(&'static str, Span)> {
         [] => {
             let choice = hint::one_of(SOURCES.into_iter()).unwrap_or_default();
             let message = format!("`{}` needs {choice}", f.path);
-            f.push(Mistake::new(Code::MissingKey, f.at, message));
+            f.push(Mistake::new(Code::MissingKey, f.at, message).hint("write for example `dns: users.internal`"));
             None
         }
         [only] => Some(*only),
@@ -339,7 +339,7 @@ impl Scalar for HostName {
     fn parse(text: &str) -> Result<Self, Wrong> {
         let wrong = |label: &str| Wrong::new(Code::BadValue, label);
         if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
-            let hint = format!("did you mean `endpoints: [{{ url: \"http://{text}\" }}]`?");
+            let hint = format!("write `endpoints: [{{ url: \"http://{text}\" }}]` in place of `dns`");
             return Err(wrong("is an address, not a name").hint(hint));
         }
         if let Some((_, host)) = text.split_once("://") {

@@ -7,6 +7,7 @@ use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::keyed;
+use crate::config::single::quoted;
 use crate::config::span::At;
 
 /// What is sent to a backend as its path.
@@ -21,7 +22,7 @@ pub(super) fn check_path(f: &Fields<'_>, name: &str, path: Option<&At<String>>) 
             "a path is no regular expression: `/users/{id}` takes any one segment, `/files/{*rest}` all below"
                 .to_owned()
         } else {
-            format!("did you mean `/{}`?", **path)
+            format!("did you mean `{}`?", quoted(&format!("/{}", **path)))
         };
         f.push(Mistake::new(Code::BadValue, path.span(), message).hint(hint));
     }

@@ -108,9 +108,22 @@ impl Read for Redis {
                 tls: f.optional("tls"),
                 url: url?,
             };
+            let is_plain = redis.url.starts_with("redis") && !redis.url.starts_with("rediss");
+            if let (true, Some(tls)) = (is_plain, f.value("tls")) {
+                let message = format!("`{}.tls` does nothing", f.path);
+                f.push(
+                    Mistake::new(Code::Conflict, tls.key, message)
+                        .related(redis.url.span(), "has no TLS")
+                        .hint(format!("write `\"{}\"`", redis.url.replacen("redis", "rediss", 1))),
+                );
+            }
             if let (Some(name), None) = (&redis.username, &redis.password_file) {
                 let message = format!("`{}` needs the key `password_file`", f.path);
-                f.push(Mistake::new(Code::MissingKey, f.at, message).related(name.span(), "a user has a password"));
+                f.push(
+                    Mistake::new(Code::MissingKey, f.at, message)
+                        .related(name.span(), "a user has a password")
+                        .hint("write the file that holds it: `password_file: redis.password`"),
+                );
             }
             Some(redis)
         })?

@@ -179,10 +179,11 @@ impl Read for Listener {
         value.fields(|f| {
             let (address, tls) = (f.required("address"), f.optional("tls"));
             let proxy_protocol = f.or("proxy_protocol", ProxyProtocol::Off);
+            let protocols = f.list_or("protocols", &[HttpVersion::Http1, HttpVersion::Http2]);
             Some(Self {
                 address: address?,
                 tls,
-                protocols: f.list_or("protocols", &[HttpVersion::Http1, HttpVersion::Http2]),
+                protocols,
                 proxy_protocol,
             })
         })?

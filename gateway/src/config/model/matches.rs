@@ -52,6 +52,22 @@ struct Expression {
 
 const TEXT_OR_REGEX: Shape = Shape::Value("text, or a map with `regex`");
 
+impl Match {
+    /// Returns what stands for a match that could not be read.
+    pub(super) fn unread() -> Self {
+        Self {
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            prefixes: Vec::new(),
+            strip: At::unwritten(false),
+            methods: Vec::new(),
+            headers: NamedMap::default(),
+            query: NamedMap::default(),
+            parameters: NamedMap::default(),
+        }
+    }
+}
+
 impl Read for Match {
     const SINGLE: Option<Single> = Some(Single {
         maps: &["{ path: [$] }"],
@@ -122,6 +138,19 @@ impl Read for Wanted {
             })??;
             return Some(Self::Regex(expression.regex));
         }
+        let all = value
+            .items()
+            .iter()
+            .filter_map(Value::text)
+            .collect::<Vec<_>>()
+            .join("|");
+        let several = value
+            .is_list()
+            .then(|| format!("for several: `{{ regex: {} }}`", crate::config::scalar::written(&all)));
+        let value = &Value {
+            hint: several.or_else(|| value.hint.clone()),
+            ..value.clone()
+        };
         let text: At<String> = value.scalar()?;
         Some(match text.as_str() {
             "*" => Self::Any,

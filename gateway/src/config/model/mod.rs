@@ -1,7 +1,8 @@
 //! The config language: one struct a section, its keys in the order one would write them, defaults in the doc lines.
 //!
 //! Says only what was *written*: names are not resolved here, and limits are not held against each other. What a
-//! value can be on its own account (its kind, its range) has been proven by the time it is in one of these.
+//! value can be on its own account (its kind, its range) has been proven by the time it is in one of these. An entry
+//! with a mistake is left out, so that the rest can be checked.
 
 mod account_limits;
 mod aggregate;
@@ -43,8 +44,8 @@ pub use backend_tls::BackendTls;
 pub use balance::Balance;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
 pub use callers::{
-    Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, Jwt, JwtKeys, KeyPlace, KeysUrl, Pointer,
-    Revocations, Secret, TokenType, Verifications,
+    Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, ISSUERS, Jwt, JwtKeys, KeyPlace, KeysUrl,
+    Pointer, Revocations, Secret, TokenType, Verifications,
 };
 pub use connection_limits::{ConnectionLimits, MinimumRates};
 pub use cors::{Cors, Origin, OwnCors};
@@ -138,30 +139,31 @@ impl Read for Config {
         value.fields(|f| {
             f.not_built(&["store", "tracing", "tls", "plugins"]);
             let listeners = f.required_map("listeners");
-            let client_address = f.section("client_address");
-            let admin = f.section_or_off("admin");
-            let time_limits = f.section("time_limits");
-            let request_limits = f.section("request_limits");
-            let connection_limits = f.section("connection_limits");
-            let account_limits = f.section("account_limits");
-            let minimum_rates = f.section_or_off("minimum_rates");
-            let overload = f.section_or_off("overload");
-            let cors = f.optional("cors");
+            let client_address = f.section_anyway("client_address");
+            let admin = f.sound(|f| f.section_or_off("admin"));
+            let time_limits = f.section_anyway("time_limits");
+            let request_limits = f.section_anyway("request_limits");
+            let connection_limits = f.section_anyway("connection_limits");
+            let account_limits = f.section_anyway("account_limits");
+            let minimum_rates = f.sound(|f| f.section_or_off("minimum_rates"));
+            let overload = f.sound(|f| f.section_or_off("overload"));
+            let cors = f.sound(|f| f.optional("cors"));
             let security_headers = f.or("security_headers", SecurityHeaders::Off);
-            let path_policy = f.section("path_policy");
-            let access_log = f.optional("access_log").unwrap_or(AccessLog::Stdout);
-            let callers = f.section("callers");
+            let path_policy = f.section_anyway("path_policy");
+            let access_log = f.sound(|f| f.optional("access_log")).unwrap_or(AccessLog::Stdout);
+            let callers = f.section("callers").or_else(|| f.default_section("callers"));
             let tiers = tier::tiers(f);
             let tenants = tier::tenants(f);
             let state_file = f.path("state_file");
-            let limits_store = f.optional("limits_store");
-            let backends = f.optional("backends").unwrap_or_default();
+            let limits_store = f.sound(|f| f.optional("limits_store"));
+            let backends = f.named("backends");
             let routes = f.required_map("routes");
             Some(Self {
+                callers: callers?,
                 workers: f.or("workers", Workers::Auto),
                 watch: f.or("watch", true),
                 default_tier: f.or("default_tier", "free".to_owned()),
-                listeners: listeners?,
+                listeners: listeners.unwrap_or_else(NamedMap::unreadable),
                 client_address: client_address?,
                 admin,
                 time_limits: time_limits?,
@@ -174,13 +176,12 @@ impl Read for Config {
                 security_headers,
                 path_policy: path_policy?,
                 access_log,
-                callers: callers?,
                 tiers,
                 tenants,
                 state_file,
                 limits_store,
                 backends,
-                routes: routes?,
+                routes: routes.unwrap_or_else(NamedMap::unreadable),
             })
         })?
     }

@@ -259,6 +259,10 @@ impl Read for OnMissing {
                     f.required::<At<Document>>("default")?;
                     return None;
                 };
+                let value = Value {
+                    hint: Some("write a value for each placeholder, as in `{ query.page: 1 }`".to_owned()),
+                    ..value
+                };
                 let mut defaults = NamedMap::default();
                 keyed(&value, &mut defaults, any_name, |_, value| Read::read(value))?;
                 Some(Self::Default(defaults))

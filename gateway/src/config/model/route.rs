@@ -153,6 +153,17 @@ pub enum Body {
     Json(At<Document>),
 }
 
+impl Target {
+    /// Returns what stands for a target that could not be read.
+    fn unread() -> Self {
+        Self::Respond(Respond {
+            status: At::unwritten(StatusCode::OK.as_u16()),
+            headers: NamedMap::default(),
+            body: None,
+        })
+    }
+}
+
 impl Read for Route {
     const SINGLE: Option<Single> = Some(Single {
         maps: &["{ match: { path: [$] }, backend: NAME }"],
@@ -182,18 +193,18 @@ impl Read for Route {
             let mirror = f.optional("mirror");
             let target = read_target(f);
             check_strip(f, matches.as_ref(), target.as_ref());
-            if let (Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)), Some(value)) =
-                (&target, f.value("fallback"))
-            {
+            if let (true, Some(value)) = (has_no_call(f), f.value("fallback")) {
                 let message = format!("`{}.fallback` goes with `backend` or `split` only", f.path);
                 f.push(
                     Mistake::new(Code::Conflict, value.key, message)
                         .hint("each part of an aggregate can have a `fallback` of its own"),
                 );
             }
-            check_mirror(f, target.as_ref(), &stream);
+            check_mirror(f, &stream);
+            // A route with mistakes is left out, but its names and credentials are checked all the same.
+            let target = target.unwrap_or_else(Target::unread);
             Some(Self {
-                matches: matches?,
+                matches: matches.unwrap_or_else(Match::unread),
                 access: access?,
                 limits,
                 cost,
@@ -203,25 +214,31 @@ impl Read for Route {
                 body_limit,
                 forward_credential,
                 cors,
-                headers: headers?,
+                headers: headers.or_else(|| f.default_section("headers"))?,
                 security_headers,
-                path_policy: path_policy?,
+                path_policy: path_policy.or_else(|| f.default_section("path_policy"))?,
                 method_override,
                 upgrade,
                 fallback,
                 mirror,
-                target: target?,
+                target,
             })
         })?
     }
 }
 
+/// Returns whether the route has another target than a backend, well written or not.
+fn has_no_call(f: &mut Fields<'_>) -> bool {
+    let mut has = |keys: &[&'static str]| keys.iter().any(|key| f.value(key).is_some());
+    !has(&["backend", "split"]) && has(&["aggregate", "respond", "redirect"])
+}
+
 /// Reports a mirror of requests that cannot be copied.
-fn check_mirror(f: &mut Fields<'_>, target: Option<&Target>, stream: &At<bool>) {
+fn check_mirror(f: &mut Fields<'_>, stream: &At<bool>) {
     let Some(Value { key, .. }) = f.value("mirror") else {
         return;
     };
-    if let Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)) = target {
+    if has_no_call(f) {
         let message = format!("`{}.mirror` goes with `backend` or `split` only", f.path);
         f.push(Mistake::new(Code::Conflict, key, message).label("there is no one request to copy"));
     }
@@ -268,7 +285,22 @@ fn check_strip(f: &Fields<'_>, matches: Option<&Match>, target: Option<&Target>)
 }
 
 fn read_target(f: &mut Fields<'_>) -> Option<Target> {
-    let written = f.exactly_one(&["backend", "split", "aggregate", "respond", "redirect"]);
+    let own = f.value("backend").and_then(|value| value.text());
+    let written = if let (Some(own), Some(split)) = (own, f.value("split")) {
+        let message = format!("`{}` cannot have both `backend` and `split`", f.path);
+        let hint = format!(
+            "take `backend` out: `split` names it, as in `[{{ backend: v2, percent: 5 }}, {{ backend: {own} }}]`"
+        );
+        let at = f.value("backend").map(|value| value.key);
+        f.push(
+            Mistake::new(Code::Conflict, split.key, message)
+                .related(at, "and this one")
+                .hint(hint),
+        );
+        None
+    } else {
+        f.exactly_one(&["backend", "split", "aggregate", "respond", "redirect"])
+    };
     let (backend, split) = (f.optional("backend"), f.nonempty("split"));
     let (aggregate, respond, redirect) = (f.optional("aggregate"), f.optional("respond"), f.optional("redirect"));
     let rewrite: Option<At<String>> = f.optional("rewrite");
@@ -308,16 +340,36 @@ impl Read for Access {
             if f.value("any_of").is_some() && f.value("all_of").is_some() {
                 f.exactly_one(&["any_of", "all_of"]);
             }
+            let (any_of, all_of) = (credentials(f, "any_of"), credentials(f, "all_of"));
+            let (scopes, tiers, tenants) = (f.list("scopes"), f.list("tiers"), f.list("tenants"));
             Some(Self {
-                any_of: f.nonempty("any_of"),
-                all_of: f.nonempty("all_of"),
-                scopes: f.list("scopes"),
-                tiers: f.list("tiers"),
-                tenants: f.list("tenants"),
-                addresses: addresses?,
+                any_of: any_of?,
+                all_of: all_of?,
+                scopes,
+                tiers,
+                tenants,
+                addresses: addresses.or_else(|| f.default_section("addresses"))?,
             })
         })?
     }
+}
+
+/// Reads a list of credentials. Misspelt ones are read as what they were probably meant to be, so that the names can be
+/// checked. The outer `None` stands for a list that cannot be read.
+fn credentials(f: &mut Fields<'_>, name: &'static str) -> Option<Option<Vec<At<Credential>>>> {
+    let read: Option<Vec<At<Credential>>> = f.nonempty(name);
+    let Some(value) = f.value(name).filter(|_| read.is_none()) else {
+        return Some(read);
+    };
+    let meant = |item: &Value<'_>| {
+        let credential = Credential::parse(item.text()?).or_else(|wrong| {
+            let hint = wrong.hint.clone().unwrap_or_default();
+            Credential::parse(hint.split('`').nth(1).unwrap_or_default())
+        });
+        Some(At::written(credential.ok()?, item.node.span))
+    };
+    let all: Option<Vec<_>> = value.items().iter().map(meant).collect();
+    all.map(Some)
 }
 
 impl Read for Addresses {

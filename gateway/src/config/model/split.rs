@@ -44,6 +44,14 @@ impl Read for SplitEntry {
         sample: "{ backend: NAME, percent: 5 }",
     });
 
+    /// Shares requests equally. The last entry takes the rest.
+    fn as_item(filled: String, all: usize, left: usize) -> String {
+        match left {
+            0 => filled,
+            _ => filled.replace(" }", &format!(", percent: {} }}", 100 / all)),
+        }
+    }
+
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let (backend, percent) = (f.required("backend"), f.optional("percent"));

@@ -86,13 +86,16 @@ pub(super) fn tiers(f: &mut Fields<'_>) -> NamedMap<Tier> {
         );
     }
     if let Some(value) = f.value_of("tiers", Shape::Named(&Shape::Section)) {
-        named_with(&value, &mut tiers, |name, value| {
+        let read = named_with(&value, &mut tiers, |name, value| {
             let value = Value {
                 filled: Some(Tier::filled),
                 ..value.clone()
             };
             read_tier(&value, Tier::built_in(name))
         });
+        if read.is_none() {
+            tiers.doubt();
+        }
     }
     tiers
 }

@@ -61,7 +61,7 @@ impl Read for Tls {
                         client.span(),
                         format!("`{}.client` needs the key `client_ca_file`", f.path),
                     )
-                    .hint("write the file of the authority that signs callers' certificates"),
+                    .hint("write `client_ca_file: ca.pem` beside it, the authority that signs callers' certificates"),
                 ),
                 (Some(file), ClientCertificates::Off) => f.push(
                     Mistake::new(

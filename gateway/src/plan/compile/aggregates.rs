@@ -10,14 +10,14 @@ use crate::aggregate::{
     PartFallback, PartSettingIds, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
-use crate::headers::rules::may_be_changed;
+use crate::headers::rules::why_kept;
 use crate::json::{self, Document, Kind, Value};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::fallbacks::check_fallbacks;
 use crate::plan::compile::optional::transposed;
 use crate::plan::compile::part_heads;
-use crate::plan::compile::scope::{Scope, template};
+use crate::plan::compile::scope::{Item, Scope, template};
 use crate::setting::Configured;
 use crate::template::{Placeholder, Syntax, Template};
 use http::HeaderName;
@@ -47,9 +47,7 @@ pub(super) fn compile(
     for (name, part) in parts.iter() {
         let path = format!("routes.{route}.aggregate.parts.{name}");
         let call = part_call(compiler, &path, part, parameters, &names, backends);
-        if let Some(call) = &call {
-            drafts.push(draft(name, part, call));
-        }
+        drafts.push(draft(name, part, call.as_ref()));
         if let Some(limit) = part.time_limit.as_ref().filter(|limit| limit.value > route_limit) {
             compiler.mistake(
                 Mistake::new(
@@ -93,7 +91,7 @@ pub(super) fn compile(
         check_name(compiler, name, "the answer");
     }
     let heads = part_heads::compile(compiler, written);
-    let calls = calls.into_iter().collect::<Option<Vec<_>>>()?;
+    let calls = calls.into_iter().collect::<Option<Vec<_>>>();
     let partial = match **on_failure {
         config::Partial::Deny => Partial::Deny,
         config::Partial::Allow => Partial::Allow,
@@ -134,7 +132,7 @@ pub(super) fn compile(
     Some(Aggregate::new(
         Arc::from(route),
         recipe,
-        calls,
+        calls?,
         heads?,
         stale,
         of_conflict,
@@ -178,7 +176,11 @@ fn part_call(
         parameters,
         parts,
         body: true,
-        item: elements.is_some(),
+        item: if elements.is_some() {
+            Item::Each
+        } else {
+            Item::NoneInPart
+        },
     };
     let target = template(compiler, target, Syntax::Path, &scope);
     let query: Vec<_> = query
@@ -213,7 +215,7 @@ fn part_call(
         when: transposed(when)?,
         for_each: transposed(over)?,
         defaults: Box::default(),
-        fallbacks: fallbacks(compiler, fallback, backends)?,
+        fallbacks: fallbacks(compiler, backend, fallback, backends)?,
         time_limit: time_limit.as_ref().map(|limit| limit.value),
         body_limit: Configured {
             value: usize::try_from(body_limit.0).unwrap_or(usize::MAX),
@@ -253,8 +255,8 @@ fn check_name(compiler: &mut Compiler<'_>, name: &At<String>, of: &str) {
 
 /// Checks that a part may set this field of its request.
 fn check_field(compiler: &mut Compiler<'_>, name: &At<Arc<str>>, field: &HeaderName) {
-    let label = if !may_be_changed(field) {
-        "frames the message, belongs to one connection, or is the gateway's own word"
+    let label = if let Some(why) = why_kept(field) {
+        why
     } else if matches!(field.as_str(), "accept-encoding" | "content-encoding") {
         "what is encoded cannot be merged, and what is sent is plain JSON"
     } else {
@@ -286,8 +288,13 @@ fn doubt_fallback_value(compiler: &mut Compiler<'_>, part: &config::Part) {
 }
 
 /// Compiles the fallbacks that come before a value. The recipe itself inserts the value.
-fn fallbacks(compiler: &mut Compiler<'_>, written: &[Fallback], backends: &Backends) -> Option<Vec<PartFallback>> {
-    check_fallbacks(compiler, written);
+fn fallbacks(
+    compiler: &mut Compiler<'_>,
+    own: &str,
+    written: &[Fallback],
+    backends: &Backends,
+) -> Option<Vec<PartFallback>> {
+    check_fallbacks(compiler, written, Some(own));
     let compiled: Vec<_> = written
         .iter()
         .filter_map(|fallback| match fallback {
@@ -395,7 +402,7 @@ fn when(compiler: &mut Compiler<'_>, written: &config::When, scope: &Scope<'_>) 
     let subject = match subject {
         // A condition is evaluated once and not per element.
         config::Subject::Value(text) => {
-            let scope = Scope { item: false, ..*scope };
+            let scope = scope.before_each();
             placeholder(compiler, text, &scope).map(Subject::Value)
         }
         config::Subject::Status(part) => {
@@ -430,7 +437,7 @@ fn for_each(compiler: &mut Compiler<'_>, written: &config::ForEach, scope: &Scop
         at_once,
         on_failure,
     } = written;
-    let scope = Scope { item: false, ..*scope };
+    let scope = scope.before_each();
     let over = placeholder(compiler, array, &scope)?;
     if matches!(
         over,
@@ -479,16 +486,19 @@ fn defaults(
     found.collect::<Vec<_>>().into_iter().collect()
 }
 
-fn draft(name: &str, part: &config::Part, call: &PartCall) -> PartDraft {
+/// Returns what the recipe has to know of a part. A call that cannot be made has no placeholders.
+fn draft(name: &str, part: &config::Part, call: Option<&PartCall>) -> PartDraft {
     let texts = |all: &[At<String>]| all.iter().map(|text| text.value.clone()).collect();
-    let splices = call.uses().filter_map(|placeholder| match placeholder {
+    let uses = call.into_iter().flat_map(PartCall::uses);
+    let splices = uses.filter_map(|placeholder| match placeholder {
         Placeholder::Part { part, steps } => Some(Splice {
             part: part.to_string(),
             steps: steps.clone(),
         }),
         _ => None,
     });
-    let after = call.when.iter().filter_map(|when| match &when.subject {
+    let conditions = call.into_iter().filter_map(|call| call.when.as_ref());
+    let after = conditions.filter_map(|when| match &when.subject {
         Subject::Status(part) => Some(part.clone()),
         Subject::Value(_) => None,
     });

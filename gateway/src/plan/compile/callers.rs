@@ -100,7 +100,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
                 .with_final_check(move |known, unix_now| revoked.check(&known.caller, &known.seen, unix_now)),
         ),
         Err(same) => {
-            let at = |name: &str| config.callers.jwt.get(name).and_then(|jwt| jwt.issuer.as_ref()?.span());
+            let at = |name: &str| config.callers.jwt.get(name).and_then(|jwt| jwt.issuer.span());
             compiler.mistake(
                 Mistake::new(
                     Code::Conflict,
@@ -146,6 +146,7 @@ fn api_keys(compiler: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<Ap
     let file = match keys::load(path, compiler.sources) {
         Ok(file) => file,
         Err(mistakes) => {
+            compiler.tenants = None;
             for mistake in mistakes.iter() {
                 // An unreadable file has no position of its own, so the mistake points to the config.
                 compiler.mistake(Mistake {
@@ -158,6 +159,7 @@ fn api_keys(compiler: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<Ap
     };
     let mut all = Vec::with_capacity(file.keys.len());
     for key in &file.keys {
+        compiler.know_tenant(&key.tenant);
         let place = format!("keys.{}", key.tenant.as_str());
         if !compiler.places.contains_key(&place) {
             compiler.note(place, key.id.span());
@@ -187,7 +189,7 @@ fn api_keys(compiler: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<Ap
 }
 
 fn certificates(compiler: &mut Compiler<'_>, written: &config::Mtls) -> Option<CertificateHolders> {
-    if !listeners::ask_for_certificates(compiler.config) {
+    if !listeners::ask_for_certificates(compiler.config) && !compiler.unsound.touches("listeners") {
         let at = written.identities.first().and_then(|first| first.name.span());
         compiler.mistake(
             Mistake::new(
@@ -195,7 +197,10 @@ fn certificates(compiler: &mut Compiler<'_>, written: &config::Mtls) -> Option<C
                 at,
                 "`callers.mtls` knows certificates that no listener asks for",
             )
-            .hint("write `client_ca_file` and `client: optional` or `required` into the `tls` of a listener"),
+            .hint(match compiler.config.listeners.iter().any(|(_, listener)| listener.tls.is_some()) {
+                true => "write `client_ca_file: ca.pem` and `client: required` or `optional` into the `tls` of a listener",
+                false => "write into a listener `tls: { certificates: [{ cert_file: edge.pem, key_file: edge.key }], client_ca_file: ca.pem, client: required }`",
+            }),
         );
     }
     let (mut all, mut rows) = (Vec::new(), Vec::new());
@@ -244,6 +249,7 @@ fn certificates(compiler: &mut Compiler<'_>, written: &config::Mtls) -> Option<C
 
 /// Checks that the tenant's name is valid and not that of anonymous callers.
 fn check_tenant(compiler: &mut Compiler<'_>, tenant: &At<String>) {
+    compiler.know_tenant(tenant);
     if !is_tenant_name(tenant) {
         compiler.mistake(
             Mistake::new(
@@ -314,6 +320,7 @@ fn passwords(compiler: &mut Compiler<'_>, config::Basic { file: path }: &config:
             file
         }
         Err(mistakes) => {
+            compiler.tenants = None;
             for mistake in mistakes.iter() {
                 // An unreadable file has no position of its own, so the mistake points to the config.
                 compiler.mistake(Mistake {
@@ -399,6 +406,9 @@ fn issuer_tenants(compiler: &mut Compiler<'_>) -> Vec<IssuerTenants> {
     for tenant in all.iter().flat_map(|(_, written)| written.tenants.iter().flatten()) {
         check_tenant(compiler, tenant);
     }
+    if all.iter().any(|(_, written)| written.tenants.is_none()) {
+        compiler.tenants = None;
+    }
     let mut unbound = all.iter().filter(|(_, written)| written.tenants.is_none());
     if let (Some((first, _)), Some((second, written))) = (unbound.next(), unbound.next()) {
         let message = format!("tokens of `callers.jwt.{second}` may name the tenants of `callers.jwt.{first}`");
@@ -418,7 +428,7 @@ fn issuer_tenants(compiler: &mut Compiler<'_>) -> Vec<IssuerTenants> {
 
 fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -> Option<Issuer> {
     let config::Jwt {
-        issuer: iss,
+        issuer,
         audience,
         algorithms,
         keys: written_keys,
@@ -466,17 +476,6 @@ fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -
             )
         }),
     }?;
-    let Some(issuer) = iss else {
-        compiler.mistake(
-            Mistake::new(
-                Code::MissingKey,
-                tenant.span(),
-                format!("`callers.jwt.{name}` has no `issuer`"),
-            )
-            .hint("tokens are told apart by `iss`: write what the issuer puts there"),
-        );
-        return None;
-    };
     let text = |pointer: &At<config::Pointer>| pointer.as_str().to_owned();
     let settings = IssuerSettings {
         name: Arc::clone(name),

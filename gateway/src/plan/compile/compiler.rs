@@ -2,17 +2,19 @@
 //!
 //! Invariant: a section reports a mistake and goes on, so that all mistakes come at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{At, Config, Mistake, Mistakes, NamedMap, Sources, Span};
+use crate::config::{At, Config, Mistake, Mistakes, NamedMap, Sources, Span, Unsound};
 use crate::plan::State;
 use crate::setting::{Location, SettingId, SettingsBuilder};
 
 /// The inputs and results that all sections share.
 pub(super) struct Compiler<'a> {
     pub(super) config: &'a Config,
+    /// Entries that are left out of the config because they have mistakes.
+    pub(super) unsound: &'a Unsound,
     pub(super) state: &'a State,
     pub(super) sources: &'a mut Sources,
     pub(super) mistakes: Mistakes,
@@ -22,6 +24,10 @@ pub(super) struct Compiler<'a> {
     /// Settings that can decide on a request.
     pub(super) settings: SettingsBuilder,
     pub(super) workers: usize,
+    /// Files of endpoints whose mistakes are reported. Several backends may name one file.
+    pub(super) unusable: Vec<PathBuf>,
+    /// Tenants that credentials can belong to; `None` if tokens may name any.
+    pub(super) tenants: Option<BTreeSet<String>>,
     /// Files that the plan depends on. A change of one of them triggers a reload.
     pub(super) files: Vec<PathBuf>,
 }
@@ -34,9 +40,20 @@ impl<'a> Compiler<'a> {
         name: &At<String>,
         all: &'m NamedMap<T>,
     ) -> Option<(&'m At<Arc<str>>, &'m T)> {
+        self.resolve_but(kind, name, all, None)
+    }
+
+    /// Finds `name`, or reports a mistake that does not suggest `other`.
+    pub(super) fn resolve_but<'m, T>(
+        &mut self,
+        kind: &str,
+        name: &At<String>,
+        all: &'m NamedMap<T>,
+        other: Option<&str>,
+    ) -> Option<(&'m At<Arc<str>>, &'m T)> {
         let found = all.entry(name);
-        if found.is_none() {
-            self.mistakes.push(all.unknown(kind, name));
+        if found.is_none() && !all.may_contain(name) {
+            self.mistakes.push(all.unknown_but(kind, name, other));
         }
         found
     }
@@ -57,6 +74,13 @@ impl<'a> Compiler<'a> {
     pub(super) fn setting_at(&mut self, path: &str, at: Option<Span>) -> SettingId {
         self.note(path.to_owned(), at);
         self.setting(path)
+    }
+
+    /// Adds a tenant that credentials can belong to.
+    pub(super) fn know_tenant(&mut self, name: &str) {
+        if let Some(known) = &mut self.tenants {
+            known.insert(name.to_owned());
+        }
     }
 
     pub(super) fn mistake(&mut self, mistake: Mistake) {

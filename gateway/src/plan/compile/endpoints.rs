@@ -274,15 +274,18 @@ impl Compiled {
         let (Some((Source::File(settings), _)), Some(path)) = (&self.source, &self.file) else {
             return None;
         };
+        if compiler.unusable.contains(&path.value) {
+            return None;
+        }
         match endpoint_file::load(settings, compiler.sources) {
             Ok(written) => Some(written),
             Err(mistakes) => {
+                compiler.unusable.push(path.value.clone());
                 for mistake in mistakes.iter() {
                     let mut mistake = mistake.clone();
                     if mistake.at.is_none() {
                         // An unreadable file has no position of its own, so the mistake points to the config.
                         mistake.at = path.span();
-                        mistake = mistake.hint("files are found relative to the folder of the config file");
                     }
                     compiler.mistake(mistake);
                 }

@@ -1,6 +1,6 @@
 //! Compiles fallbacks. Their backends must exist, and no fallback may follow a value, which always succeeds.
 
-use crate::config::{Code, Fallback, Mistake};
+use crate::config::{Code, Fallback, Mistake, Target};
 use crate::plan;
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
@@ -8,10 +8,17 @@ use crate::plan::compile::compiler::Compiler;
 /// Compiles the fallbacks of a route.
 pub(super) fn of_route(
     compiler: &mut Compiler<'_>,
+    route: &str,
+    target: &Target,
     written: &[Fallback],
     backends: &Backends,
 ) -> Option<Vec<plan::Fallback>> {
-    check_fallbacks(compiler, written);
+    let own = match target {
+        Target::Backend { name, .. } => Some(name.as_str()),
+        _ => None,
+    };
+    check_fallbacks(compiler, written, own);
+    check_backends(compiler, route, target, written);
     let compiled = written.iter().map(|fallback| {
         Some(match fallback {
             Fallback::Value(value) => plan::Fallback::Value(value.bytes().clone()),
@@ -22,11 +29,30 @@ pub(super) fn of_route(
     compiled.collect()
 }
 
-/// Reports fallbacks with an unknown backend and fallbacks that can never be reached.
-pub(super) fn check_fallbacks(compiler: &mut Compiler<'_>, written: &[Fallback]) {
+/// Reports a fallback to the backend that has failed already.
+fn check_backends(compiler: &mut Compiler<'_>, route: &str, target: &Target, written: &[Fallback]) {
+    let Target::Backend { name: own, .. } = target else {
+        return;
+    };
+    for fallback in written {
+        if let Fallback::Backend(name) = fallback
+            && **name == **own
+        {
+            let message = format!("`routes.{route}.fallback` names the backend that has failed by then");
+            compiler.mistake(
+                Mistake::new(Code::Conflict, name.span(), message)
+                    .related(own.span(), "the backend of the route")
+                    .hint("name another backend; the backend's `retry` is what asks it again"),
+            );
+        }
+    }
+}
+
+/// Reports fallbacks with an unknown backend, which is not meant to be `own`, and fallbacks that can never be reached.
+pub(super) fn check_fallbacks(compiler: &mut Compiler<'_>, written: &[Fallback], own: Option<&str>) {
     for fallback in written {
         if let Fallback::Backend(name) = fallback {
-            compiler.resolve("backend", name, &compiler.config.backends);
+            compiler.resolve_but("backend", name, &compiler.config.backends, own);
         }
     }
     let value = written

@@ -1,6 +1,6 @@
 //! Warns about patterns and placeholders in the syntax of other products. The gateway sends them as literal text.
 
-use crate::config::{self, At, Code, Mistake, NamedMap};
+use crate::config::{self, At, Code, Mistake, NamedMap, written};
 use crate::routing::{Pattern, pattern_meant};
 use crate::template;
 
@@ -20,7 +20,7 @@ pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
             let message = format!("`routes.{name}` takes the path `{}` literally", **path);
             Mistake::new(Code::Doubtful, path.span(), message)
                 .label("is no pattern here")
-                .hint(format!("did you mean `{meant}`?"))
+                .hint(pattern_hint(&meant))
         }));
         names.extend(pattern.names().iter().cloned());
     }
@@ -34,6 +34,14 @@ pub(super) fn doubts(name: &str, route: &config::Route) -> Vec<Mistake> {
         Some(Mistake::new(Code::Doubtful, text.span(), message).hint(format!("did you mean `{ours}`?")))
     }));
     doubts
+}
+
+/// Returns a hint with a pattern in the form of a config, and the prefix for all paths below one.
+pub(super) fn pattern_hint(meant: &str) -> String {
+    let above = meant.strip_suffix("/{*rest}").filter(|above| !above.contains('{'));
+    let prefix = above.map(|above| if above.is_empty() { "/" } else { above });
+    let prefix = prefix.map(|prefix| format!(", or `prefix: {prefix}`"));
+    format!("did you mean `{}`{}?", written(meant), prefix.unwrap_or_default())
 }
 
 /// Warns about placeholders in the fields of a fixed response, which is the same for every request.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use policies::split::Percent;
 
 use crate::call::mirror::{Compare, Mirror, MirrorState};
-use crate::config::{self, Code, Mistake};
+use crate::config::{self, At, Code, Mistake};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::request_keys::check_key;
@@ -30,7 +30,12 @@ pub(super) fn compile(
         limit,
         compare,
     } = written;
-    compiler.resolve("backend", to, &compiler.config.backends);
+    compiler.resolve_but(
+        "backend",
+        to,
+        &compiler.config.backends,
+        own(target).map(|own| own.as_str()),
+    );
     check_key(compiler, &format!("routes.{route}.mirror"), key, parameters);
     check_target(compiler, route, target, written);
     let backend = Arc::clone(backends.get(to)?);
@@ -65,16 +70,21 @@ pub(super) fn compile(
     })
 }
 
+/// Returns the backend that gets all requests of the route.
+fn own(target: &config::Target) -> Option<&At<String>> {
+    match target {
+        config::Target::Backend { name, .. } => Some(name),
+        config::Target::Split { entries, .. } => match entries.as_slice() {
+            [only] => Some(&only.backend),
+            _ => None,
+        },
+        config::Target::Aggregate(_) | config::Target::Respond(_) | config::Target::Redirect(_) => None,
+    }
+}
+
 /// Reports a mirror to the backend that gets all requests of the route anyway.
 fn check_target(compiler: &mut Compiler<'_>, route: &str, target: &config::Target, written: &config::Mirror) {
-    let own = match target {
-        config::Target::Backend { name, .. } => name,
-        config::Target::Split { entries, .. } => match entries.as_slice() {
-            [only] => &only.backend,
-            _ => return,
-        },
-        config::Target::Aggregate(_) | config::Target::Respond(_) | config::Target::Redirect(_) => return,
-    };
+    let Some(own) = own(target) else { return };
     if **own == *written.to {
         let message = format!("`routes.{route}.mirror` copies requests to the backend that gets them anyway");
         compiler.mistake(

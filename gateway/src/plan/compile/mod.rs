@@ -11,6 +11,7 @@ mod backends;
 mod callers;
 mod compiler;
 mod costs;
+mod credentials;
 mod endpoints;
 mod fallbacks;
 mod limits;
@@ -35,7 +36,7 @@ mod tls_files;
 mod wanted;
 mod warnings;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ use policies::overload::OverloadSettings;
 use policies::{Ratio, Share};
 
 use crate::client::address::TrustedProxies;
-use crate::config::{self, Code, Config, Loaded, Mistake, Mistakes, Workers};
+use crate::config::{self, Code, Config, Invalid, Loaded, Mistake, Mistakes, Readable, Workers};
 use crate::files::FileSet;
 use crate::setting::SettingsBuilder;
 use crate::wire::slow_caller::Rates;
@@ -58,6 +59,39 @@ pub struct Compiled {
     pub warnings: Mistakes,
 }
 
+/// Compiles a config, or reports every mistake in it: those of reading, and those that can be found in the rest of it.
+///
+/// # Errors
+/// Every mistake, ready to be shown.
+pub fn compile_readable(
+    readable: Readable,
+    state: &State,
+    generation: u64,
+) -> Result<(Compiled, Loaded), Box<Invalid>> {
+    let Readable {
+        mut loaded,
+        mut mistakes,
+    } = readable;
+    let found = match compile(&mut loaded, state, generation) {
+        Ok(compiled) if mistakes.is_empty() => return Ok((compiled, loaded)),
+        Ok(_) => Mistakes::default(),
+        Err(found) => found,
+    };
+    let is_known = |found: &Mistake| {
+        mistakes
+            .iter()
+            .any(|known| known.at == found.at && known.message == found.message)
+    };
+    let more: Vec<_> = found
+        .iter()
+        .filter(|found| !loaded.unsound.may_explain(found) && !is_known(found))
+        .cloned()
+        .collect();
+    mistakes.extend(more);
+    let Loaded { sources, .. } = loaded;
+    Err(Box::new(Invalid { sources, mistakes }))
+}
+
 /// Resolves names, checks ranges and reuses the state that outlives a plan.
 ///
 /// # Errors
@@ -66,6 +100,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let config = &loaded.config;
     let mut compiler = Compiler {
         config,
+        unsound: &loaded.unsound,
         state,
         sources: &mut loaded.sources,
         mistakes: Mistakes::default(),
@@ -73,6 +108,8 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         places: HashMap::new(),
         settings: SettingsBuilder::default(),
         workers: workers(config),
+        unusable: Vec::new(),
+        tenants: Some(BTreeSet::new()),
         files: Vec::new(),
     };
     let config_file = PathBuf::from(compiler.sources.first_name());

@@ -1,9 +1,10 @@
 //! Reads the files that the config names, and warns of those that others can read or write.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{At, Code, Mistake, Span};
+use crate::config::{At, Code, Mistake, Span, for_missing_file};
 use crate::files::{Exposure, Others};
 use crate::plan::compile::compiler::Compiler;
 
@@ -48,14 +49,12 @@ pub(super) fn read_file(compiler: &mut Compiler<'_>, path: &At<PathBuf>) -> Opti
     compiler.look_after(path);
     let read = compiler.sources.reader().read(&path.value);
     read.map_err(|error| {
-        compiler.mistake(
-            Mistake::new(
-                Code::Unreadable,
-                path.span(),
-                format!("cannot read {}: {error}", path.display()),
-            )
-            .hint("files are found relative to the folder of the config file"),
-        );
+        let message = format!("cannot read {}: {error}", path.display());
+        let mut mistake = Mistake::new(Code::Unreadable, path.span(), message);
+        if error.kind() == ErrorKind::NotFound {
+            mistake.hint = Some(for_missing_file(path));
+        }
+        compiler.mistake(mistake);
     })
     .ok()
 }

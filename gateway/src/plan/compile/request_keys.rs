@@ -28,6 +28,11 @@ pub(super) fn check_field(compiler: &mut Compiler<'_>, path: &str, name: &Header
     if headers::is_always_removed(name) {
         let message = format!("`{path}` looks at `{name}`, which no request has");
         let mistake = Mistake::new(Code::Conflict, at, message).label("the gateway removes it: callers may not set it");
-        compiler.mistake(mistake.hint("use `tenant`, `tier` or `caller`, or a field of another name"));
+        let own = if path.ends_with(".when") {
+            "`tenant` or `tier`"
+        } else {
+            "`tenant` or `caller`"
+        };
+        compiler.mistake(mistake.hint(format!("use {own}, or a field of another name")));
     }
 }

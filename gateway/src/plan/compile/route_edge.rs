@@ -13,7 +13,7 @@ use crate::config::{self, At, Code, Mistake, NamedMap, OwnCors, Upgrade};
 use crate::headers::MethodOverride;
 use crate::headers::cors::{Cors, Origins};
 use crate::headers::response::ResponseHeaders;
-use crate::headers::rules::{FieldValue, HeaderRules, may_be_changed};
+use crate::headers::rules::{FieldValue, HeaderRules, why_kept};
 use crate::headers::security::SecurityHeaders;
 use crate::plan::RouteEdge;
 use crate::plan::compile::compiler::Compiler;
@@ -388,14 +388,15 @@ impl Rules<'_> {
         );
         for (field, at) in remove.chain(rename).chain(set).chain(add) {
             let of_cors = self.has_cors && way == "response" && field.as_str().starts_with("access-control-");
-            if may_be_changed(&field) && !of_cors {
+            let why = why_kept(&field);
+            if why.is_none() && !of_cors {
                 continue;
             }
             let message = format!("`{}.{way}` cannot change `{field}`", self.path);
             let label = if of_cors {
                 "is what the `cors` of this route says"
             } else {
-                "frames the message, belongs to one connection, or is the gateway's own word"
+                why.unwrap_or_default()
             };
             compiler.mistake(Mistake::new(Code::Conflict, at, message).label(label));
         }

@@ -8,16 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::auth::access::{Access, Admitted, AdmittedIssuers, Requirements};
 use crate::auth::credential_removal::Forward;
 use crate::call::backend::Backend;
-use crate::config::{self, At, Code, Credential, Mistake, NamedMap, Span};
+use crate::config::{self, At, Code, Mistake, NamedMap, Span};
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
-use crate::plan::compile::{costs, fallbacks, mirrors, redirects, splits};
+use crate::plan::compile::{costs, credentials, fallbacks, literals, mirrors, redirects, splits};
 use crate::plan::{Fallback, Route, RouteSettingIds, Target};
 use crate::request_key::RequestKey;
 use crate::routing::{self, Condition, Pattern, REST, Spec, Table};
@@ -32,11 +31,15 @@ pub(super) struct Routes {
 
 pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &mut Option<Tables>, backends: &Backends) -> Option<Routes> {
     let config = compiler.config;
+    credentials::check(compiler);
     let mut specs = Vec::new();
     for (name, written) in config.routes.iter() {
         if let Some(spec) = route(compiler, name, written, tables.as_mut(), backends) {
             specs.push(spec);
         }
+    }
+    for (_, unsound) in config.routes.unsound() {
+        check_names(compiler, unsound);
     }
     let listed = specs.iter().map(|spec| Arc::clone(&spec.target)).collect();
     let table = Table::build(specs)
@@ -47,6 +50,36 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &mut Option<Tables>, 
         })
         .ok()?;
     Some(Routes { table, listed })
+}
+
+/// Reports unknown names in a route that has mistakes and is left out.
+fn check_names(compiler: &mut Compiler<'_>, route: &config::Route) {
+    let config = compiler.config;
+    for tier in &route.access.tiers {
+        compiler.resolve("tier", tier, &config.tiers);
+    }
+    let (mut names, mut own) = (Vec::new(), None);
+    match &route.target {
+        config::Target::Backend { name, .. } => {
+            names.push(name);
+            own = Some(name.as_str());
+        }
+        config::Target::Split { entries, .. } => names.extend(entries.iter().map(|entry| &entry.backend)),
+        config::Target::Aggregate(aggregate) => {
+            for (_, part) in aggregate.parts.iter().chain(aggregate.parts.unsound()) {
+                names.push(&part.backend);
+                fallbacks::check_fallbacks(compiler, &part.fallback, Some(part.backend.as_str()));
+            }
+        }
+        config::Target::Respond(_) | config::Target::Redirect(_) => {}
+    }
+    for name in names {
+        compiler.resolve("backend", name, &config.backends);
+    }
+    if let Some(mirror) = &route.mirror {
+        compiler.resolve_but("backend", &mirror.to, &config.backends, own);
+    }
+    fallbacks::check_fallbacks(compiler, &route.fallback, own);
 }
 
 /// Converts a mistake of the routing table into one with locations in the config.
@@ -74,7 +107,7 @@ fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
         routing::Mistake::Path { text, .. } => {
             let told = conflict(exactly(text));
             match routing::pattern_meant(text) {
-                Some(meant) => told.hint(format!("did you mean `{meant}`?")),
+                Some(meant) => told.hint(literals::pattern_hint(&meant)),
                 None => told,
             }
         }
@@ -98,9 +131,22 @@ fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
             let earlier = exact
                 .or_else(|| earlier.iter().find(|other| shared(other)))
                 .and_then(|other| other.span());
-            conflict(exactly(path))
+            let told = conflict(exactly(path))
                 .label("is taken here")
-                .related(earlier, "and here")
+                .related(earlier, "and here");
+            let methods = |route: &str| {
+                let methods = config.routes.get(route).map_or(&[][..], |route| &route.matches.methods);
+                methods.iter().map(|method| method.value.clone()).collect::<Vec<_>>()
+            };
+            let (of_first, of_second) = (methods(first), methods(mistake.route()));
+            let shared: Vec<_> = of_first.iter().filter(|method| of_second.contains(method)).collect();
+            let shared: Vec<_> = shared.into_iter().map(|method| format!("`{method}`")).collect();
+            match shared.as_slice() {
+                _ if **first == *mistake.route() => told,
+                [] => told,
+                [one] => told.hint(format!("both take {one}: take it out of one")),
+                more => told.hint(format!("both take {}: take them out of one", more.join(", "))),
+            }
         }
         routing::Mistake::TooManyRegexes { path, .. } => conflict(exactly(path)),
         routing::Mistake::NoPath { .. } | routing::Mistake::TooManyPlaces { .. } | routing::Mistake::Method { .. } => {
@@ -137,7 +183,7 @@ fn route(
         method_override: _,
         upgrade: _,
     } = written;
-    let access = access(compiler, name, who);
+    let access = credentials::access(compiler, name, who);
     let parameters = parameters(matches);
     let conditions = conditions(compiler, name, matches, &parameters);
     let time_limit = time_limit(compiler, name, written);
@@ -180,7 +226,7 @@ fn route(
         }
     };
     let body_limit = body_limit(compiler, name, written, target.as_ref());
-    let fallbacks = fallbacks::of_route(compiler, fallback, backends);
+    let fallbacks = fallbacks::of_route(compiler, name, &written.target, fallback, backends);
     let hash_keys = match (&target, &fallbacks, &mirror) {
         (Some(target), Some(fallbacks), Some(mirror)) => {
             let copied_to = mirror.as_ref().map(|mirror| &mirror.mirror.backend);
@@ -384,147 +430,6 @@ fn check_cost_header(compiler: &mut Compiler<'_>, name: &str, written: &config::
             .label("no backend is asked whose answer could say it")
             .hint("write the `cost` instead"),
         );
-    }
-}
-
-fn access(compiler: &mut Compiler<'_>, name: &str, written: &config::Access) -> Option<Access> {
-    let config::Access {
-        any_of,
-        all_of,
-        scopes,
-        tiers,
-        tenants,
-        // Compiled with the rules of the edge.
-        addresses: _,
-    } = written;
-    let callers = &compiler.config.callers;
-    let mut admitted = Admitted {
-        together: all_of.is_some(),
-        ..Admitted::default()
-    };
-    match all_of.as_ref().or(any_of.as_ref()) {
-        None => {
-            admitted.api_key = callers.api_keys.is_some();
-            admitted.jwt = if callers.jwt.is_empty() {
-                AdmittedIssuers::None
-            } else {
-                AdmittedIssuers::Any
-            };
-            admitted.mtls = callers.mtls.is_some();
-            admitted.basic = callers.basic.is_some();
-            if !(admitted.api_key || admitted.mtls || admitted.basic) && callers.jwt.is_empty() {
-                let at = compiler.config.routes.entry(name).and_then(|(name, _)| name.span());
-                compiler.mistake(
-                    Mistake::new(
-                        Code::MissingKey,
-                        at,
-                        format!("nobody could ever use `routes.{name}`: no credential is configured"),
-                    )
-                    .hint("configure `callers.api_keys` or `callers.jwt`, or write `access: { any_of: [anonymous] }`"),
-                );
-            }
-        }
-        Some(credentials) => admit(compiler, name, credentials, &mut admitted),
-    }
-    if let Some(credentials) = all_of {
-        check_together(compiler, name, credentials);
-    }
-    for tier in tiers {
-        compiler.resolve("tier", tier, &compiler.config.tiers);
-    }
-    let names = |all: &[At<String>]| all.iter().map(|name| name.as_str().into()).collect();
-    let demands = Requirements {
-        scopes: names(scopes),
-        tiers: names(tiers),
-        tenants: names(tenants),
-    };
-    let header = callers
-        .api_keys
-        .as_ref()
-        .map_or(HeaderName::from_static("x-api-key"), config::ApiKeys::told_header);
-    let setting = compiler.setting(&format!("routes.{name}.access"));
-    Some(Access::new(admitted, demands, &header, setting))
-}
-
-/// Adds the kinds of `credentials`, and reports those that are not configured.
-fn admit(compiler: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>], admitted: &mut Admitted) {
-    let callers = &compiler.config.callers;
-    let mut issuers: Vec<Arc<str>> = Vec::new();
-    for credential in credentials {
-        let configured = match &credential.value {
-            Credential::ApiKey => {
-                admitted.api_key = true;
-                callers.api_keys.is_some()
-            }
-            Credential::Jwt => {
-                admitted.jwt = AdmittedIssuers::Any;
-                !callers.jwt.is_empty()
-            }
-            Credential::JwtFrom(issuer) => {
-                let at = credential.clone().map(|_| issuer.clone());
-                if let Some((name, _)) = compiler.resolve("issuer", &at, &callers.jwt) {
-                    issuers.push(Arc::clone(name));
-                }
-                true
-            }
-            Credential::Mtls => {
-                admitted.mtls = true;
-                callers.mtls.is_some()
-            }
-            Credential::Basic => {
-                admitted.basic = true;
-                callers.basic.is_some()
-            }
-            Credential::Anonymous => {
-                admitted.anonymous = true;
-                callers.anonymous.is_some()
-            }
-        };
-        if !configured {
-            compiler.mistake(
-                Mistake::new(
-                    Code::UnknownName,
-                    credential.span(),
-                    format!("`routes.{name}` admits credentials that `callers` does not configure"),
-                )
-                .hint("add the section to `callers`, or take the word out"),
-            );
-        }
-    }
-    if !issuers.is_empty() && matches!(admitted.jwt, AdmittedIssuers::None) {
-        admitted.jwt = AdmittedIssuers::These(issuers.into());
-    }
-}
-
-/// Reports credentials that cannot come together: two that use `Authorization`, or any with `anonymous`.
-fn check_together(compiler: &mut Compiler<'_>, name: &str, credentials: &[At<Credential>]) {
-    let mut in_authorization: Option<&At<Credential>> = None;
-    for credential in credentials {
-        match &credential.value {
-            Credential::Anonymous => compiler.mistake(
-                Mistake::new(
-                    Code::Conflict,
-                    credential.span(),
-                    format!("`routes.{name}.access.all_of` cannot have `anonymous`"),
-                )
-                .label("whoever has a credential is not anonymous"),
-            ),
-            Credential::Jwt | Credential::JwtFrom(_) | Credential::Basic => {
-                if let Some(first) = in_authorization {
-                    compiler.mistake(
-                        Mistake::new(
-                            Code::Conflict,
-                            credential.span(),
-                            format!("no request could have all that `routes.{name}.access.all_of` wants"),
-                        )
-                        .label("comes in `Authorization`")
-                        .related(first.span(), "and so does this"),
-                    );
-                }
-                in_authorization = Some(credential);
-            }
-            Credential::ApiKey | Credential::Mtls => {}
-        }
     }
 }
 

@@ -4,11 +4,12 @@
 
 use std::collections::HashSet;
 
-use crate::config::{At, Code, Mistake, Span};
+use crate::config::{At, Code, Mistake, Span, written};
 use crate::plan::compile::compiler::Compiler;
 use crate::template::{Placeholder, Syntax, Template, Why};
 
 /// The values that a template may use at its place.
+#[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     /// Path parameters of the route.
     pub parameters: &'a HashSet<String>,
@@ -16,8 +17,18 @@ pub(super) struct Scope<'a> {
     pub parts: &'a [&'a str],
     /// True if the request body is available.
     pub body: bool,
-    /// True if there is an array element (`for_each`).
-    pub item: bool,
+    /// Whether there is an array element (`for_each`).
+    pub item: Item,
+}
+
+/// Whether a template may use an element of an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Item {
+    Each,
+    /// The template is filled once for all elements.
+    BeforeEach,
+    NoneInPart,
+    OutsideOfParts,
 }
 
 impl<'a> Scope<'a> {
@@ -26,8 +37,17 @@ impl<'a> Scope<'a> {
             parameters,
             parts: &[],
             body: false,
-            item: false,
+            item: Item::OutsideOfParts,
         }
+    }
+
+    /// Returns the scope of what is decided once for all elements.
+    pub(super) fn before_each(&self) -> Self {
+        let item = match self.item {
+            Item::Each => Item::BeforeEach,
+            other => other,
+        };
+        Self { item, ..*self }
     }
 
     /// Checks that `placeholder` can be filled, and reports it if not.
@@ -40,10 +60,23 @@ impl<'a> Scope<'a> {
                 compiler.mistake(Mistake::new(Code::BadValue, at, why));
                 return false;
             }
-            Placeholder::Item(_) if !self.item => {
-                let why = "`{item}` is an element of `for_each`, which this part does not have";
-                compiler
-                    .mistake(Mistake::new(Code::BadValue, at, why).hint("`for_each: { in: \"{part.NAME.FIELD}\" }`"));
+            Placeholder::Item(_) if self.item != Item::Each => {
+                let (why, hint) = match self.item {
+                    Item::OutsideOfParts => ("`{item}` can only be used in the parts of an aggregate", None),
+                    Item::BeforeEach => (
+                        "`when` and `for_each` are decided once, before there is an `{item}`: they cannot look at it",
+                        Some("look at what the whole part depends on, such as `\"{part.NAME.FIELD}\"`"),
+                    ),
+                    Item::NoneInPart | Item::Each => (
+                        "`{item}` is an element of `for_each`, which this part does not have",
+                        Some("write `for_each: { in: \"{part.NAME.FIELD}\" }`"),
+                    ),
+                };
+                let mistake = Mistake::new(Code::BadValue, at, why);
+                compiler.mistake(Mistake {
+                    hint: hint.map(str::to_owned),
+                    ..mistake
+                });
                 return false;
             }
             _ => return true,
@@ -79,7 +112,7 @@ pub(super) fn template(
             let mistake = Mistake::new(Code::BadValue, text.span(), error.to_string());
             let names: Vec<&str> = scope.parameters.iter().map(String::as_str).collect();
             compiler.mistake(match error.meant(text, &names) {
-                Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
+                Some(meant) => mistake.hint(format!("did you mean `{}`?", written(&meant))),
                 None if place == Syntax::Header && matches!(error.why, Why::Unknown(_)) => {
                     mistake.hint("for literal braces, write `{{` and `}}`")
                 }

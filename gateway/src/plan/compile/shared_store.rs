@@ -31,28 +31,28 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<StoreSettings> {
     let address = StoreAddress::read(url).map_err(|error| {
         let mistake = Mistake::new(Code::BadValue, url.span(), format!("`limits_store.redis.url`: {error}"));
         compiler.mistake(match error {
-            AddressError::Scheme | AddressError::Host => mistake.hint("write `redis://host:6379`"),
+            AddressError::Scheme | AddressError::Host => {
+                let host = url
+                    .split_once("://")
+                    .map_or(url.as_str(), |(_, host)| host)
+                    .trim_end_matches('/');
+                let scheme = if tls.is_some() { "rediss" } else { "redis" };
+                let host = if host.is_empty() { "host:6379" } else { host };
+                mistake.hint(format!("did you mean `\"{scheme}://{host}\"`?"))
+            }
             _ => mistake,
         });
     });
     if let Some(file) = password_file {
         named_files::doubt_secret(compiler, file);
     }
-    let is_tls = address.as_ref().is_ok_and(|address| address.is_tls);
+    // The files of a mistaken address are read all the same.
+    let is_tls = address.as_ref().map_or(tls.is_some(), |address| address.is_tls);
     let pem = match (tls, &address) {
         (Some(written), Ok(address)) if is_tls && address.is_cluster => pem(compiler, written)?,
         _ => Pem::default(),
     };
     let tls = match (tls, is_tls) {
-        (Some(written), false) if address.is_ok() => {
-            let at = written.ca_file.as_ref().and_then(At::span).or(url.span());
-            compiler.mistake(
-                Mistake::new(Code::Conflict, at, "`limits_store.redis.tls` does nothing")
-                    .related(url.span(), "has no TLS")
-                    .hint("write `rediss://` in place of `redis://`"),
-            );
-            None
-        }
         (_, false) => None,
         (written, true) => Some(self::tls(compiler, written.as_ref(), url)?),
     };

@@ -32,6 +32,7 @@ pub(super) fn compile(
     }
     let key = key(compiler, route, entries, parameters);
     check_shares(compiler, route, entries);
+    doubt_one_backend(compiler, route, entries);
     let compiled: Vec<_> = entries
         .iter()
         .enumerate()
@@ -96,6 +97,25 @@ fn key(compiler: &mut Compiler<'_>, route: &str, entries: &[SplitEntry], paramet
     common.map_or(RequestKey::Tenant, |key| key.value.clone())
 }
 
+/// Warns of a split that shares the requests with nobody.
+fn doubt_one_backend(compiler: &mut Compiler<'_>, route: &str, entries: &[SplitEntry]) {
+    let [first, others @ ..] = entries else { return };
+    let last = others
+        .last()
+        .filter(|_| others.iter().all(|entry| *entry.backend == *first.backend));
+    if let Some(last) = last {
+        let message = format!(
+            "all entries of `routes.{route}.split` have the backend `{}`",
+            *first.backend
+        );
+        compiler.warnings.push(
+            Mistake::new(Code::Doubtful, last.backend.span(), message)
+                .related(first.backend.span(), "the same")
+                .hint("name another backend, or write `backend` in place of `split`"),
+        );
+    }
+}
+
 /// Checks that the entries that are for all requests make up 100 %.
 fn check_shares(compiler: &mut Compiler<'_>, route: &str, entries: &[SplitEntry]) {
     let at_split = || {
@@ -126,6 +146,10 @@ fn check_shares(compiler: &mut Compiler<'_>, route: &str, entries: &[SplitEntry]
                 text(sum)
             ),
         )
+        .hint(match rest {
+            Some(_) => "lower them: what is left goes to the entry without a `percent`",
+            None => "lower them, or leave out one `percent`: that entry takes the rest",
+        })
     } else if rest.is_none() && percents.is_empty() {
         mistake(
             at_split(),

@@ -1,10 +1,16 @@
-//! Tests that every example config compiles, and that every invalid one gives exactly its expected messages.
+//! Tests that every example config compiles, that every invalid one gives exactly its expected messages, and that what a
+//! message suggests is right.
+//!
+//! After a deliberate change of wording, `UPDATE_EXPECTED=1 cargo test -p gateway compile::tests` rewrites the expected
+//! messages; check the difference.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::compile_readable;
 use crate::auth::jwt::jws::Algorithm;
+use crate::config::{self, Code, Invalid, Mistake};
 use crate::control::reload;
 use crate::observe::{Observer, Target};
 use crate::plan::State;
@@ -46,9 +52,117 @@ fn every_example_compiles() {
     }
 }
 
+fn env(name: &str) -> Option<String> {
+    match name {
+        "GATEWAY_JWT_SECRET" => Some("an example secret of more than 32 bytes".to_owned()),
+        "TOO_SHORT" | "NOT_A_DURATION" => Some("hunter2".to_owned()),
+        _ => None,
+    }
+}
+
+/// Returns all mistakes of a text that stands for the config at `path`.
+fn mistakes_of(path: &Path, text: &str) -> Option<Box<Invalid>> {
+    let state = State::new(Observer::start(&Target::Off).unwrap());
+    let name = path.display().to_string();
+    let readable = config::parse_readable(&name, text, path.parent().unwrap(), &env);
+    readable
+        .and_then(|readable| compile_readable(readable, &state, 1))
+        .err()
+}
+
 #[test]
 fn every_mistake_is_told_at_once() {
-    says("invalid/compile", |path| read(path).expect_err("a mistaken config"));
+    for folder in ["invalid", "invalid/compile"] {
+        says(folder, |path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            mistakes_of(path, &text).expect("a mistaken config").render(false)
+        });
+    }
+}
+
+/// Returns what a hint suggests in place of what is marked.
+fn suggested(hint: &str) -> Option<&str> {
+    let (suggested, after) = hint.strip_prefix("did you mean `")?.split_once('`')?;
+    if !["?", ", ", " or "].iter().any(|end| after.starts_with(end)) {
+        return None;
+    }
+    let is_example = ["NAME", "...", "FILE"].iter().any(|gap| suggested.contains(gap));
+    // A list stands for all of the written one, not for the item that is marked.
+    (!is_example && !suggested.starts_with('[')).then_some(suggested)
+}
+
+/// Applies each suggestion that replaces the marked text, alone. The mistake must be gone, and no other may stand there.
+#[test]
+fn what_is_suggested_is_right() {
+    let (mut tried, mut wrong) = (0, Vec::new());
+    for path in ["invalid", "invalid/compile"].into_iter().flat_map(fixtures) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let invalid = mistakes_of(&path, &text).expect("a mistaken config");
+        for mistake in invalid.mistakes.iter() {
+            let Some((0, range)) = mistake.at.map(|at| at.place()) else {
+                continue;
+            };
+            let Some(suggested) = mistake.hint.as_deref().and_then(suggested) else {
+                continue;
+            };
+            // A key is marked if its value is of the wrong kind, and then it is the value that is to be replaced.
+            let is_key = text[range.end..].trim_start().starts_with(':');
+            if is_key != (mistake.code == Code::UnknownKey) {
+                continue;
+            }
+            tried += 1;
+            let fixed = format!("{}{suggested}{}", &text[..range.start], &text[range.end..]);
+            let place = range.start..range.start + suggested.len();
+            let left = mistakes_of(&path, &fixed);
+            let left = left.iter().flat_map(|left| left.mistakes.iter());
+            let there = left.filter(|left| {
+                left.at
+                    .is_some_and(|at| at.place().0 == 0 && place.contains(&at.place().1.start))
+            });
+            // What does not go with another section is no fault of the suggestion.
+            let is_of_others =
+                |left: &Mistake| matches!(left.code, Code::Conflict | Code::UnknownName | Code::MissingKey);
+            let is_new = |left: &&Mistake| left.message == mistake.message || !is_key && !is_of_others(left);
+            for left in there.filter(is_new) {
+                wrong.push(format!(
+                    "{}: `{}` -> `{suggested}`: {} {}",
+                    path.display(),
+                    &text[range.clone()],
+                    left.message,
+                    left.label.as_deref().unwrap_or_default()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(tried > 80, "{tried}");
+}
+
+/// Replaces each value of each line of the examples by others, one at a time. Compiling what can be read of the result
+/// must report mistakes or succeed; it must not stop the process.
+#[test]
+fn no_mistaken_value_reaches_the_compiler() {
+    const VALUES: [&str; 9] = ["0", "-1", "99999999999", "x", "\"\"", "0s", "0.0", "[]", "{}"];
+    let mut tried = 0;
+    for name in ["everything.yaml", "callers.yaml", "aggregate.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../fixtures/configs")
+            .join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices(": ") {
+            let (before, rest) = (&text[..at + 2], &text[at + 2..]);
+            let end = rest.find([',', '}', ']', '\n', '#']).unwrap_or(rest.len());
+            let is_value = !rest.starts_with(['{', '[', '#', '|'])
+                && before.lines().last().is_some_and(|line| !line.contains('#'));
+            if !is_value {
+                continue;
+            }
+            tried += 1;
+            let value = VALUES[tried % VALUES.len()];
+            drop(mistakes_of(&path, &format!("{before}{value}{}", &rest[end..])));
+        }
+    }
+    assert!(tried > 200, "{tried}");
 }
 
 #[test]

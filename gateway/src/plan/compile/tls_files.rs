@@ -31,8 +31,8 @@ pub(super) fn identity(
         named_files::read_file(compiler, cert_file),
         named_files::read_file(compiler, key_file),
     );
-    let now = clock::unix_seconds();
-    let identity = Identity::read(&chain?, &key?, now)
+    let (chain, key, now) = (chain?, key?, clock::unix_seconds());
+    let identity = Identity::read(&chain, &key, now)
         .map_err(|mistake| {
             let file = if mistake.is_about_the_key() {
                 key_file
@@ -40,6 +40,10 @@ pub(super) fn identity(
                 cert_file
             };
             push(compiler, file.span(), file, &mistake);
+            // A key is looked for only in a pair whose certificate is good.
+            if !mistake.is_about_the_key() && !has_key(&key) {
+                push(compiler, key_file.span(), key_file, &TlsMistake::NoKey);
+            }
         })
         .ok()?;
     let expires = identity.certificate().expires;
@@ -55,6 +59,11 @@ pub(super) fn identity(
         );
     }
     Some(identity)
+}
+
+/// Returns whether a text has a private key in PEM.
+fn has_key(pem: &[u8]) -> bool {
+    String::from_utf8_lossy(pem).contains("PRIVATE KEY-----")
 }
 
 fn push(compiler: &mut Compiler<'_>, at: Option<Span>, file: &Path, mistake: &TlsMistake) {
