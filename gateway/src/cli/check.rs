@@ -59,7 +59,13 @@ pub(super) fn check(options: &Options) -> u8 {
 /// Returns the report on a good config.
 fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool, replicas: Option<NonZeroU32>) -> String {
     let (routes, backends) = (loaded.config.routes.len(), plan.backends.len());
-    let mut page = format!("{}: good: {routes} routes, {backends} backends\n", path.display());
+    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let mut page = format!(
+        "{}: good: {}, {}\n",
+        path.display(),
+        counted(routes, "route"),
+        counted(backends, "backend")
+    );
     if quiet {
         return page;
     }

@@ -44,6 +44,9 @@ mod tests {
 
     use super::STARTER;
     use crate::config;
+    use crate::control::reload;
+    use crate::observe::{Observer, Target};
+    use crate::plan::State;
 
     fn mistakes(text: &str) -> Option<String> {
         let loaded = config::parse("gateway.yaml", text, Path::new("."), &|_| None);
@@ -55,26 +58,47 @@ mod tests {
         assert_eq!(mistakes(STARTER), None);
     }
 
+    /// Returns the starter with its commented lines of YAML as lines of YAML.
+    fn uncommented() -> String {
+        let lines = STARTER.lines().map(|line| {
+            let bare = line.trim_start();
+            let is_yaml = bare.starts_with("# ") && !bare.ends_with('.') && bare.contains(": ") | bare.ends_with(':');
+            match is_yaml && !bare.contains('`') && !bare.contains("yaml-language-server") {
+                true => line.replacen("# ", "", 1) + "\n",
+                false => line.to_owned() + "\n",
+            }
+        });
+        lines.collect()
+    }
+
     /// A commented key that is misspelt would be a mistake once somebody uncomments it.
     #[test]
-    fn every_commented_key_exists() {
-        let uncommented: String = STARTER
-            .lines()
-            .map(|line| {
-                let bare = line.trim_start();
-                let is_yaml =
-                    bare.starts_with("# ") && !bare.ends_with('.') && bare.contains(": ") | bare.ends_with(':');
-                match is_yaml && !bare.contains('`') && !bare.contains("yaml-language-server") {
-                    true => line.replacen("# ", "", 1) + "\n",
-                    false => line.to_owned() + "\n",
-                }
-            })
-            .collect();
-        let told = mistakes(&uncommented).unwrap_or_default();
-        assert!(!told.contains("has no key"), "{told}\n{uncommented}");
+    fn every_commented_section_is_good_once_it_is_uncommented() {
+        let text = uncommented();
         assert!(
-            uncommented.matches("\n  home:").count() == 1 && uncommented.contains("\ntenants:"),
-            "{uncommented}"
+            text.matches("\n  home:").count() == 1 && text.contains("\ntenants:") && text.contains("\n  jwt:"),
+            "{text}"
         );
+        assert_eq!(mistakes(&text), None, "{text}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.yaml");
+        std::fs::write(&path, text).unwrap();
+        let keys = "keys:\n  - { id: a, tenant: acme, digest: \"sha256:0000000000000000000000000000000000000000000000000000000000000001\" }\n";
+        for (name, content) in [
+            ("keys.yaml", keys),
+            ("admin.token", "0123456789abcdef0123456789abcdef\n"),
+        ] {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        for name in ["edge.pem", "edge.key"] {
+            let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../fixtures/configs")
+                .join(name);
+            std::fs::copy(fixture, folder.path().join(name)).unwrap();
+        }
+        let state = State::new(Observer::start(&Target::Off).unwrap());
+        if let Err(invalid) = reload::read(&path, &state, 1) {
+            panic!("{}", invalid.render(false));
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! `gateway key`: makes API keys, and digests of keys that were made elsewhere.
 //!
 //! Invariant: a key is written once, to standard output, and is read from standard input. It is never an argument,
-//! because every user of the machine can read arguments. Standard error shows the line for the key file: `gateway key
-//! new --tenant acme 2>> keys.yaml`.
+//! because every user of the machine can read arguments. Its line for the key file goes to standard error, or into the
+//! file that `--into` names.
+
+mod key_file;
 
 use std::io::{self, IsTerminal, Read, Write, stderr, stdin, stdout};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -20,7 +23,7 @@ use crate::observe::timestamp;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Make a key: it is written to standard output, its line for the key file to standard error.
+    /// Make a key: it is written to standard output, its line into the key file, or to standard error.
     New(New),
     /// Read a key from standard input and write its digest, as the key file takes it.
     Hash,
@@ -28,6 +31,10 @@ pub(super) enum Command {
 
 #[derive(clap::Args)]
 pub(super) struct New {
+    /// Key file that the line is added to. A new one is created with mode 0600. Left out, the line goes to standard
+    /// error.
+    #[arg(long, value_name = "FILE")]
+    into: Option<PathBuf>,
     /// Tenant of the key.
     #[arg(long, value_parser = tenant)]
     tenant: String,
@@ -86,7 +93,10 @@ fn new(options: &New) -> Result<(), String> {
         line(options, &id, &key)
     );
     // The line comes first: a key without a line is of no use, and a line without a key is noticed.
-    stderr().write_all(said.as_bytes()).map_err(|error| error.to_string())?;
+    match &options.into {
+        Some(file) => key_file::add(file, &said).map_err(|why| format!("{}: {why}", file.display()))?,
+        None => stderr().write_all(said.as_bytes()).map_err(|error| error.to_string())?,
+    }
     write_out(&key)
 }
 

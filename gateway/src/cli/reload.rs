@@ -33,11 +33,19 @@ pub(super) fn reload(options: &Options) -> u8 {
                 None => OK,
             }
         }
+        Ok(answer) if matches!(answer.status, 401 | 403 | 404) => {
+            let title = answer.json()["title"].as_str().unwrap_or("it is refused").to_owned();
+            let problem = answer.problem();
+            failed(&format!(
+                "nothing is reloaded: {title}. {} The signal SIGHUP reloads too, without a token.",
+                problem.trim_end()
+            ))
+        }
         Ok(answer) => {
             let _ = writeln!(stderr(), "{}", answer.problem().trim_end());
             if answer.status == 422 { INVALID_CONFIG } else { FAILED }
         }
-        Err(why) => failed(&why),
+        Err(why) => failed(&format!("{why}; the signal SIGHUP reloads too, without a token")),
     }
 }
 
