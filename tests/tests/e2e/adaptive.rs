@@ -44,7 +44,7 @@ async fn bulkhead(gateway: &Gateway) -> Value {
 #[tokio::test]
 async fn the_limit_grows_while_it_is_used_and_is_kept_by_a_reload() {
     let (_fleet, api) = one_backend("api").await;
-    api.behave(Behaviour::late(Latency::fixed(50))).await;
+    api.behave(Behaviour::late(Latency::fixed(200))).await;
     let gateway = Gateway::start(config(&api, "{ limit: adaptive, from: 4, to: 24 }")).await;
     assert_eq!(limit(&gateway).await, 20.0);
     let shown = bulkhead(&gateway).await;
@@ -53,7 +53,7 @@ async fn the_limit_grows_while_it_is_used_and_is_kept_by_a_reload() {
 
     // More than twenty at once can have: the limit is in use.
     let grown = limit_becomes(&gateway, "it grows", |limit| limit == 24.0);
-    let (answers, ()) = steadily(600, || gateway.get("/api/echo"), grown).await;
+    let (answers, ()) = steadily(160, || gateway.get("/api/echo"), grown).await;
     assert!(answers.with_status(200) > 0);
     let shown = bulkhead(&gateway).await;
     assert_eq!((&shown["limit"], &shown["queue"]), (&json!(24), &json!(24)), "{shown}");

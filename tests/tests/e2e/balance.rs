@@ -68,7 +68,8 @@ async fn an_endpoint_that_fails_at_once_does_not_look_idle() {
         endpoint.behave(slow(5)).await;
     }
     let failed = failures(&gateway, 1000).await;
-    assert!(failed <= 20, "{failed} of 1000");
+    // An even share would be 333.
+    assert!(failed <= 100, "{failed} of 1000");
 }
 
 /// A backend that limits one caller has as much room for all others as before.

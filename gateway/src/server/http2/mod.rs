@@ -6,6 +6,7 @@
 //! Before the gateway closes a connection it sends GOAWAY, so that the caller knows which requests were not served.
 
 mod frames;
+mod gathered_io;
 mod metered_io;
 mod streams;
 mod unfinished_streams;
@@ -26,6 +27,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
+use self::gathered_io::gathered;
 use self::metered_io::MeteredIo;
 use self::streams::Streams;
 use self::uploads::{NextUpload, Uploads};
@@ -39,7 +41,6 @@ use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
 use crate::response::AnswerBody;
 use crate::wire::caller_body::CallerBody;
-use crate::wire::coalesce::Coalesced;
 use crate::wire::flow_control::FlowControlWindows;
 use crate::wire::grpc;
 use crate::wire::parked::ParkedOfConnection;
@@ -64,7 +65,7 @@ where
     let parked = Arc::new(ParkedOfConnection::new(Arc::clone(&plan.parked)));
     let uploads = Uploads::new(parked, next_upload.clone(), windows);
     let stream = MeteredIo::new(stream, &guard, uploads, Widening::new(windows));
-    let stream = Coalesced(TokioIo::new(stream));
+    let (stream, writes) = gathered(stream);
     let http = http(&plan.edge, windows, streams.clone());
     drop(plan);
     let leaving = Arc::clone(&farewell);
@@ -79,7 +80,8 @@ where
             let budget = in_flight.worker.live.load().edge.parked_total;
             parked.ask_for_room(request.body().size_hint().exact(), budget);
         }
-        async move {
+        // Boxed, because the library moves the future several times.
+        Box::pin(async move {
             let plan = in_flight.worker.live.load();
             if in_flight.is_the_last(&plan.edge) {
                 leaving.notify_one();
@@ -91,9 +93,9 @@ where
             });
             let answer = pipeline::serve(&plan, &peer, request).await;
             Ok::<_, Infallible>(finish(answer, in_flight))
-        }
+        })
     });
-    let mut connection = pin!(http.serve_connection(stream, service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let mut leaving = pin!(async {
         tokio::select! {
             () = worker.lifecycle.reached(Phase::Draining) => {}
@@ -106,7 +108,9 @@ where
             told = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        let ended = connection.as_mut().poll(cx);
+        writes.write(cx);
+        ended
     })
     .await;
     if ended.is_err_and(|error| is_callers_fault(&error)) {
