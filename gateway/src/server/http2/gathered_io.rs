@@ -1,7 +1,8 @@
 //! Gathers what the library writes during one poll of an HTTP/2 connection, for one system call.
 //!
 //! The library flushes after each DATA frame, and one poll of a connection often carries answers of many streams. So a
-//! flush does nothing here, and [`GatheredWrites::write`] is called after each poll.
+//! flush does nothing here, and [`GatheredWrites::write`] is called after each poll. The first poll is an exception: its
+//! SETTINGS are written before anything of the caller is read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -26,6 +27,8 @@ pub(super) struct GatheredWrites<S>(Arc<Mutex<Gathered<S>>>);
 struct Gathered<S> {
     socket: S,
     waiting: Vec<u8>,
+    /// Whether the first poll is over.
+    is_begun: bool,
     /// Number of the waiting bytes that are written already.
     written: usize,
     /// Error of a write that the library has not seen.
@@ -37,6 +40,7 @@ pub(super) fn gathered<S>(socket: S) -> (GatheredIo<S>, GatheredWrites<S>) {
     let gathered = Gathered {
         socket,
         waiting: Vec::new(),
+        is_begun: false,
         written: 0,
         error: None,
     };
@@ -50,10 +54,12 @@ fn lock<S>(shared: &Mutex<Gathered<S>>) -> MutexGuard<'_, Gathered<S>> {
 }
 
 impl<S: AsyncWrite + Unpin> GatheredWrites<S> {
-    /// Writes what the socket takes. The task is woken when it takes more. An error is reported to the library.
+    /// Writes what the socket takes, and flushes it. The task is woken when it takes more, or when the caller leaves,
+    /// which a flush finds out. An error is reported to the library.
     pub(super) fn write(&self, cx: &mut Context<'_>) {
         let mut gathered = lock(&self.0);
-        if let Poll::Ready(Err(error)) = gathered.poll_waiting(cx) {
+        gathered.is_begun = true;
+        if let Poll::Ready(Err(error)) = gathered.poll_all(cx) {
             gathered.error = Some(error);
             cx.waker().wake_by_ref();
         }
@@ -61,6 +67,13 @@ impl<S: AsyncWrite + Unpin> GatheredWrites<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
+    /// Writes and flushes everything.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_waiting(cx))?;
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    /// Writes what waits.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(error) = self.error.take() {
             return Poll::Ready(Err(error));
@@ -83,10 +96,11 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
             return Poll::Ready(Err(error));
         }
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if total >= LARGE || self.waiting.len() + total > MOST {
+        let is_direct = total >= LARGE || !self.is_begun;
+        if is_direct || self.waiting.len() + total > MOST {
             ready!(self.poll_waiting(cx))?;
         }
-        if total >= LARGE {
+        if is_direct {
             return Pin::new(&mut self.socket).poll_write_vectored(cx, pieces);
         }
         pieces.iter().for_each(|piece| self.waiting.extend_from_slice(piece));
@@ -117,14 +131,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GatheredIo<S> {
         true
     }
 
-    /// Does nothing but report an error: what is gathered is written after the poll.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(lock(&self.0).error.take().map_or(Ok(()), Err))
+    /// Does nothing after the first poll but report an error.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut gathered = lock(&self.0);
+        match gathered.is_begun {
+            true => Poll::Ready(gathered.error.take().map_or(Ok(()), Err)),
+            false => gathered.poll_all(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut gathered = lock(&self.0);
-        ready!(gathered.poll_waiting(cx))?;
+        ready!(gathered.poll_all(cx))?;
         Pin::new(&mut gathered.socket).poll_shutdown(cx)
     }
 }
@@ -140,6 +158,7 @@ mod tests {
     struct Socket {
         taken: Vec<u8>,
         writes: usize,
+        flushes: usize,
         room: usize,
         fails: bool,
     }
@@ -158,7 +177,8 @@ mod tests {
             }
         }
 
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
             Poll::Ready(Ok(()))
         }
 
@@ -172,7 +192,9 @@ mod tests {
             room,
             ..Socket::default()
         };
-        gathered(socket)
+        let (stream, writes) = gathered(socket);
+        lock(&writes.0).is_begun = true;
+        (stream, writes)
     }
 
     fn context() -> Context<'static> {
@@ -199,7 +221,23 @@ mod tests {
         assert_eq!(lock(&writes.0).socket.writes, 1);
         assert_eq!(lock(&writes.0).socket.taken, b"one two three");
         writes.write(&mut context());
-        assert_eq!(lock(&writes.0).socket.writes, 1);
+        let socket = &lock(&writes.0).socket;
+        assert_eq!((socket.writes, socket.flushes), (1, 2));
+    }
+
+    #[test]
+    fn the_first_poll_writes_at_once() {
+        let socket = Socket {
+            room: 100,
+            ..Socket::default()
+        };
+        let (mut stream, writes) = gathered(socket);
+        assert!(put(&mut stream, b"settings").is_ready());
+        assert!(Pin::new(&mut stream).poll_flush(&mut context()).is_ready());
+        assert_eq!(lock(&writes.0).socket.taken, b"settings");
+        writes.write(&mut context());
+        assert!(put(&mut stream, b"answer").is_ready());
+        assert_eq!(lock(&writes.0).socket.taken, b"settings");
     }
 
     #[test]
@@ -212,7 +250,8 @@ mod tests {
         assert_eq!(lock(&writes.0).waiting, b"tail");
         writes.write(&mut context());
         assert_eq!(lock(&writes.0).socket.taken, [&b"head"[..], &large, b"tail"].concat());
-        assert_eq!(lock(&writes.0).socket.writes, 3);
+        let socket = &lock(&writes.0).socket;
+        assert_eq!((socket.writes, socket.flushes), (3, 1));
     }
 
     #[test]
