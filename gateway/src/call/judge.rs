@@ -57,6 +57,8 @@ pub(crate) struct Limits {
     pub(crate) operator_limit: Duration,
     /// Setting of the backend's endpoints.
     pub(crate) endpoints: SettingId,
+    /// Whether the exchange is a stream. Its request may stay open on purpose, so that the answer is waited for.
+    pub(crate) is_stream: bool,
 }
 
 /// Rules of what may be retried.
@@ -91,7 +93,7 @@ pub(crate) fn judge(end: End, course: &AttemptTimes, limits: &Limits, again: Aga
             again: again.on.admits_status(status, again.is_repeatable),
         },
         End::Failed(fault) => {
-            let fault = course.explain(fault);
+            let fault = course.explain(fault, limits.is_stream);
             let is_blamed = match fault {
                 Fault::Unreached | Fault::Broken | Fault::Invalid => true,
                 Fault::TimedOut { .. } => limits.were_used_up_by_backend(took),
@@ -125,10 +127,10 @@ impl AttemptTimes {
     }
 
     /// Replaces a fault by the caller's if the caller's side explains it.
-    fn explain(&self, fault: Fault) -> Fault {
+    fn explain(&self, fault: Fault, is_stream: bool) -> Fault {
         match (fault, self.sending) {
             (Fault::TimedOut { sent: true } | Fault::Upload(_), Sending::Spoilt(upload)) => Fault::Upload(upload),
-            (Fault::TimedOut { sent: true }, Sending::AwaitsCaller) => Fault::Upload(Upload::Underway),
+            (Fault::TimedOut { sent: true }, Sending::AwaitsCaller) if !is_stream => Fault::Upload(Upload::Underway),
             _ => fault,
         }
     }

@@ -382,6 +382,7 @@ impl Call<'_> {
                 .min(settings.attempt_limit)
                 .min(settings.time_limit),
             endpoints: self.backend.ids.endpoints,
+            is_stream: self.order.is_stream(),
         };
         let again = Again {
             on: &settings.retry_on,

@@ -54,6 +54,7 @@ fn limits(wish: Option<u64>) -> Limits {
         },
         operator_limit: ms(LIMIT),
         endpoints: SettingId::CONNECT_TIME,
+        is_stream: false,
     }
 }
 
@@ -95,6 +96,22 @@ fn what_a_backend_does_is_its_own_doing_however_far_the_request_has_come() {
             }
         }
     }
+}
+
+/// A caller of a stream keeps its side open, and says nothing for as long as it likes.
+#[test]
+fn an_open_request_does_not_explain_why_a_stream_has_no_answer() {
+    let judged = |is_stream| {
+        let limits = Limits {
+            is_stream,
+            ..limits(None)
+        };
+        let fault = End::Failed(Fault::TimedOut { sent: true });
+        judged(fault, &course(Sending::AwaitsCaller, 1_000), &limits)
+    };
+    assert_eq!(judged(false).0, Some(Reason::RequestTimeout));
+    let (reason, recorded, _) = judged(true);
+    assert_eq!((reason, recorded), (Some(Reason::BackendTimeout), Outcome::Ignored));
 }
 
 #[test]
