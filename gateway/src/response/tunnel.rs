@@ -152,12 +152,35 @@ where
             End::Leaving | End::Idle | End::Over => {
                 take_leave(caller, backend, &mut inward, &mut outward, carried).await
             }
-            End::Broken(_) => Ok(()),
+            End::Broken(_) => pass_on_what_came(caller, backend, &mut outward, carried).await,
         }
     };
     // A side that does not close in time is dropped.
     let _ = tokio::time::timeout(LEAVE, parting).await;
     end
+}
+
+/// Passes on what the backend said before its connection failed, such as why it closed. Ends at once if the caller is
+/// gone.
+async fn pass_on_what_came<C, B>(
+    caller: &mut C,
+    backend: &mut B,
+    outward: &mut CopyBuffer,
+    carried: &mut ByteCounts<'_>,
+) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| {
+        let polled = outward.poll(cx, backend, caller, carried.to_caller);
+        match (polled, Pin::new(&mut *caller).poll_flush(cx)) {
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            (polled, _) => polled,
+        }
+    })
+    .await?;
+    caller.flush().await
 }
 
 /// Passes on the close of one direction. The other direction may still carry a reply.

@@ -101,6 +101,63 @@ async fn bytes_go_both_ways_until_one_side_closes() {
     drop(scene.leave);
 }
 
+/// Backend that has said something, and takes nothing more.
+struct Fallen<'a>(&'a [u8]);
+
+impl AsyncRead for Fallen<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.0.is_empty() {
+            true => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            false => Pin::new(&mut self.0).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Fallen<'_> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut std::task::Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_backend_said_before_it_failed_arrives() {
+    const SAID: &[u8] = b"\x88\x02\x03\xea";
+    let (mut caller, mut near) = duplex(64);
+    caller.write_all(b"\x81\x80mask").await.expect("room");
+    let (mut from_caller, mut to_caller) = (0, 0);
+    let mut carried = ByteCounts {
+        from_caller: &mut from_caller,
+        to_caller: &mut to_caller,
+    };
+    let limits = Limits {
+        idle: IDLE,
+        over: Moment::MAX,
+    };
+    let end = join(
+        &mut near,
+        &mut Fallen(SAID),
+        limits,
+        &mut carried,
+        std::future::pending(),
+    )
+    .await;
+    assert!(matches!(end, End::Broken(_)), "{end:?}");
+    assert_eq!(take(&mut caller, SAID.len()).await, SAID);
+    assert_eq!(to_caller, SAID.len() as u64);
+}
+
 #[tokio::test(start_paused = true)]
 async fn we_leave_between_two_frames_and_say_so() {
     let mut scene = open(1024);
