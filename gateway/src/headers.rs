@@ -18,8 +18,9 @@ mod via;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
-    EXPECT, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION,
+    CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, MAX_FORWARDS, ORIGIN, PRAGMA, RANGE, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
@@ -107,12 +108,40 @@ pub fn clean_request(
     Ok(hints)
 }
 
-/// Removes trailers of a request that must not arrive at its end: those that frame or route a message, because it is
-/// too late for them, and those that only the gateway may set, because a backend may merge trailers into the header
-/// fields (RFC 9110 section 6.5.1).
+/// Fields that frame or route a message, modify a request, authenticate its sender, or say how content is to be read
+/// (RFC 9110 section 6.5.1).
+static NO_TRAILERS: [HeaderName; 24] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LENGTH,
+    CONTENT_LOCATION,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    COOKIE,
+    DATE,
+    EXPECT,
+    HOST,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    MAX_FORWARDS,
+    ORIGIN,
+    PRAGMA,
+    RANGE,
+    REFERER,
+    TRAILER,
+    VIA,
+];
+
+/// Removes trailers of a request that must not arrive at its end: those of [`NO_TRAILERS`], because it is too late for
+/// them, and those that only the gateway may set, because a backend may merge trailers into the header fields.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     remove(trailers, |kind| kind != Kind::EndToEnd);
-    for name in [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, TRAILER, VIA] {
+    for name in &NO_TRAILERS {
         trailers.remove(name);
     }
     for name in [&X_REQUEST_ID, &TRACEPARENT, &TRACESTATE, &GRPC_TIMEOUT] {

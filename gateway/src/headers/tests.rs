@@ -316,6 +316,16 @@ fn trailers_say_nothing_that_fields_may_not() {
         &[("authorization", "Bearer x"), ("cookie", "a=b"), ("x-t", "d")],
         &["x-t"],
     );
+    for early in [
+        "content-type",
+        "content-encoding",
+        "range",
+        "if-match",
+        "cache-control",
+        "max-forwards",
+    ] {
+        check(&[(early, "x")], &[]);
+    }
     for framing in [
         "content-length",
         "transfer-encoding",
