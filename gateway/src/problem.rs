@@ -9,7 +9,10 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::header_fields::{self, Digits, LONGEST_RENEWAL, LONGEST_WAIT};
@@ -223,6 +226,7 @@ enum Fields<'a> {
     None,
     Challenge(&'a HeaderValue),
     Allow(&'a HeaderValue),
+    WebSocketVersion,
     Limits(&'a Violation),
 }
 
@@ -309,6 +313,10 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             ..Advice::say("Send a smaller body: this route takes at most ")
         },
         Rejection::UriTooLong => Advice::say("Send a shorter path and query, or move data into the body."),
+        Rejection::WebSocketVersion => {
+            Advice::say("Open the WebSocket with version 13 of the protocol, the only one that is spoken here.")
+                .with(Fields::WebSocketVersion)
+        }
         Rejection::RateLimited(violation) => Advice::wait(
             "More requests than the limits named in violated-policies allow; send it again in ",
             violation.wait,
@@ -387,6 +395,12 @@ fn insert_fields(headers: &mut HeaderMap, fields: Fields<'_>) {
         Fields::None => {}
         Fields::Challenge(challenge) => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),
         Fields::Allow(allow) => drop(headers.insert(ALLOW, allow.clone())),
+        Fields::WebSocketVersion => {
+            // RFC 6455 section 4.4 and RFC 9110 section 15.5.22.
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
         Fields::Limits(violation) => {
             headers.insert(RATELIMIT_POLICY, violation.policy.clone());
             headers.insert(RATELIMIT, violation.state.clone());
@@ -679,6 +693,7 @@ mod tests {
             Rejection::RequestTimeout(Some(by)),
             Rejection::BodyTooLarge(Configured { value: 1024, by }),
             Rejection::UriTooLong,
+            Rejection::WebSocketVersion,
             Rejection::RateLimited(violation()),
             Rejection::QuotaExhausted(violation()),
             Rejection::TooManyInFlight(violation()),

@@ -80,6 +80,8 @@ reasons! {
     /// Holds the largest allowed body in bytes.
     BodyTooLarge(Configured<u64>): 413 ResourceExhausted "body_too_large" "Request body too large";
     UriTooLong: 414 ResourceExhausted "uri_too_long" "Request URI too long";
+    /// The request asks for a version of WebSockets that is not spoken here.
+    WebSocketVersion: 426 Unimplemented "websocket_version" "WebSocket version not supported";
     RateLimited(Box<Violation>): 429 ResourceExhausted "rate_limited" "Rate limit exceeded";
     QuotaExhausted(Box<Violation>): 429 ResourceExhausted "quota_exhausted" "Quota exhausted";
     TooManyInFlight(Box<Violation>): 429 ResourceExhausted "too_many_in_flight" "Too many requests in flight";
@@ -214,7 +216,7 @@ impl Rejection {
             | Self::KeysUnavailable { by, .. }
             | Self::RequestTimeout(by)
             | Self::OutOfTime(by) => *by,
-            Self::NoRoute | Self::Internal | Self::Draining | Self::CallerGone => None,
+            Self::NoRoute | Self::WebSocketVersion | Self::Internal | Self::Draining | Self::CallerGone => None,
         }
     }
 }

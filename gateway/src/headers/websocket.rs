@@ -51,7 +51,8 @@ impl Handshake {
     /// Reads the handshake; `None` if the request does not ask for a WebSocket. Called before the fields are cleaned.
     ///
     /// # Errors
-    /// [`Rejection::MalformedRequest`] for a handshake that RFC 6455 section 4.2.1 does not allow, or that has a body.
+    /// [`Rejection::WebSocketVersion`] for another version than 13, and [`Rejection::MalformedRequest`] for a handshake that
+    /// RFC 6455 section 4.2.1 does not allow, or that has a body.
     pub fn read(head: &Parts) -> Result<Option<Self>, Rejection> {
         let headers = &head.headers;
         let of_stream = asks_on_stream(head);
@@ -70,8 +71,8 @@ impl Handshake {
         if has_body {
             return Err(malformed("a WebSocket is opened without a body"));
         }
-        if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-            return Err(malformed("the version of WebSockets is 13"));
+        if only(headers, &SEC_WEBSOCKET_VERSION).ok_or(malformed("Sec-WebSocket-Version stands once"))? != "13" {
+            return Err(Rejection::WebSocketVersion);
         }
         let key = if of_stream {
             fresh_key()

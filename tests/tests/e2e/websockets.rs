@@ -207,10 +207,10 @@ async fn only_routes_that_say_so_and_well_formed_wishes_switch() {
     // The wish goes no further than us, so the backend sees a plain request, and says that it wants none.
     let (status, reason) = refusal(open_with(&gateway, "/plain/room", &[]).await);
     assert!(status != 101 && status >= 400, "{status} {reason:?}");
-    for (name, value) in [
-        ("sec-websocket-version", "8"),
-        ("sec-websocket-key", "short"),
-        ("content-length", "3"),
+    for (name, value, status) in [
+        ("sec-websocket-version", "8", "426"),
+        ("sec-websocket-key", "short", "400"),
+        ("content-length", "3", "400"),
     ] {
         let head = [
             ("host", "a"),
@@ -226,7 +226,12 @@ async fn only_routes_that_say_so_and_well_formed_wishes_switch() {
             .map(|(name, value)| format!("{name}: {value}\r\n"))
             .collect();
         let answer = gateway.raw(format!("GET /ws/room HTTP/1.1\r\n{lines}\r\nabc")).await;
-        assert!(answer.starts_with("HTTP/1.1 400"), "{name}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{name}: {answer}");
+        // RFC 6455 section 4.4, RFC 9110 section 15.5.22.
+        let names_what_is_spoken = ["sec-websocket-version: 13", "upgrade: websocket", "connection: upgrade"]
+            .iter()
+            .all(|line| answer.contains(line));
+        assert_eq!(names_what_is_spoken, status == "426", "{name}: {answer}");
     }
 }
 

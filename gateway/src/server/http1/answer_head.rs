@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, DATE};
+use http::header::{CONNECTION, DATE, UPGRADE};
 use http::{Response, StatusCode, Version};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
@@ -55,19 +55,22 @@ impl Asked {
         is_last: bool,
     ) {
         let (status, fields) = (answer.status(), answer.headers());
-        let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+        let names_upgrade = fields.contains_key(UPGRADE);
         let reason = answer.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
-        let own = fields.iter().filter(|(name, _)| switches || **name != CONNECTION);
+        let own = fields.iter().filter(|(name, _)| **name != CONNECTION);
         begin_answer_head(out, (self.version, status, reason), own, length);
         if !fields.contains_key(DATE) {
             write_date(out);
         }
-        if switches {
-            // Its own field says so.
-        } else if is_last {
-            write_field(out, CONNECTION.as_str(), b"close");
-        } else if self.version == Version::HTTP_10 {
-            write_field(out, CONNECTION.as_str(), b"keep-alive");
+        let option: &[u8] = match (names_upgrade, is_last) {
+            (true, true) if status != StatusCode::SWITCHING_PROTOCOLS => b"upgrade, close",
+            (true, _) => b"upgrade",
+            (false, true) => b"close",
+            (false, false) if self.version == Version::HTTP_10 => b"keep-alive",
+            (false, false) => b"",
+        };
+        if !option.is_empty() {
+            write_field(out, CONNECTION.as_str(), option);
         }
         end_head(out, length);
     }
