@@ -172,6 +172,8 @@ impl<'a> PartCaller<'a> {
             is_retry: request.is_retry,
             streaming: Streaming::Never,
             switches: false,
+            interim: None,
+            expects: false,
             cost_header: request.cost_header.cloned(),
             hash_keys: request.hash_keys.clone(),
             mirror: None,

@@ -10,7 +10,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use policies::Moment;
 
-use super::http1::{EarlyAnswer, ExchangeError, SwitchedStream};
+use super::http1::{BackendStream, EarlyAnswer, ExchangeError};
 use super::http2;
 use super::pool::{PoolSettings, PooledConnection};
 use super::timer::Timer;
@@ -126,7 +126,7 @@ impl AnswerBody {
     }
 
     /// Takes the connection after a switch to another protocol, if it is an HTTP/1.1 connection. It stays counted.
-    pub(crate) fn take_switched(&mut self) -> Option<SwitchedStream> {
+    pub(crate) fn take_switched(&mut self) -> Option<BackendStream> {
         match self {
             Self::Own(lease) => lease.take_switched(),
             Self::Early(_) | Self::Shared(..) | Self::Over => None,

@@ -18,6 +18,7 @@ use super::pool::PoolSettings;
 use super::request::CallBody;
 use super::timer::Timer;
 use super::timing::Timing;
+use crate::wire::interim::InterimAnswers;
 
 /// Parameters of an attempt: the endpoint, its pool, and the limits.
 pub(crate) struct AttemptParams<'a> {
@@ -30,6 +31,8 @@ pub(crate) struct AttemptParams<'a> {
     pub(crate) switches: bool,
     /// Whether the caller accepts trailers.
     pub(crate) trailers: bool,
+    /// Takes interim answers, where they can be passed on to the caller.
+    pub(crate) interim: Option<&'a InterimAnswers>,
 }
 
 /// Request of an attempt.

@@ -54,7 +54,7 @@ use self::endpoints::{EndpointGuard, EndpointId, Pick, Snapshot};
 use self::failure::Failure;
 use self::fault::{Fault, TimeLimit};
 use self::guards::Slot;
-pub use self::http1::SwitchedStream;
+pub use self::http1::BackendStream;
 use self::judge::{Again, AttemptTimes, End, Limits, Verdict, judge};
 use self::replay::Sending;
 pub use self::reply::Reply;
@@ -355,6 +355,7 @@ impl Call<'_> {
             connect: settings.connect,
             switches: self.order.switches,
             trailers: self.order.trailers,
+            interim: self.order.interim.as_deref().filter(|_| settings.pool.forwards_interim),
         };
         let request = self.order.request(number, until.remaining(began), endpoint, settings);
         let mut timing = Timing::default();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use policies::Moment;
 
-use super::http1::{MessageStream, SwitchedStream};
+use super::http1::{BackendStream, MessageStream};
 use super::timer::Timer;
 
 /// Limits of the pools of one backend, for each worker and endpoint.
@@ -31,6 +31,8 @@ pub struct PoolSettings {
     pub ping: Duration,
     /// Maximum number of fields of an answer.
     pub answer_fields: usize,
+    /// Whether interim answers are passed on to callers.
+    pub forwards_interim: bool,
 }
 
 /// Open connection to an endpoint, for one exchange at a time.
@@ -185,7 +187,7 @@ impl PooledConnection {
     }
 
     /// Takes the connection out after a switch to another protocol. It still counts as in use.
-    pub(crate) fn take_switched(&mut self) -> Option<SwitchedStream> {
+    pub(crate) fn take_switched(&mut self) -> Option<BackendStream> {
         self.connection
             .take()
             .map(|connection| connection.stream.into_switched())

@@ -19,7 +19,7 @@ use super::backend::Backend;
 use super::endpoints::EndpointGuard;
 use super::grpc;
 use super::guards::Slot;
-use super::http1::SwitchedStream;
+use super::http1::BackendStream;
 use super::mirror::{AnswerWatch, MirrorOrder};
 use crate::clock;
 use crate::observe::Outcome;
@@ -172,7 +172,7 @@ impl ReplyBody {
 
     /// Takes the connection after a switch to another protocol, if it is an HTTP/1.1 connection. This body still holds the
     /// slot.
-    pub(crate) fn take_switched(&mut self) -> Option<SwitchedStream> {
+    pub(crate) fn take_switched(&mut self) -> Option<BackendStream> {
         self.incoming.take_switched()
     }
 

@@ -16,6 +16,7 @@ use super::http1::AttemptHead;
 use super::mirror::MirrorOrder;
 use super::replay::{Outbound, Replay, Sending};
 use crate::setting::SettingId;
+use crate::wire::interim::InterimAnswers;
 use crate::wire::slow_caller::Transfer;
 
 /// Request to a backend, with the limits and the priority of its call.
@@ -35,6 +36,8 @@ pub struct CallRequest {
     pub caller_deadline: Option<Deadline>,
     /// Whether the caller accepts trailers.
     pub trailers: bool,
+    /// Whether the caller waits for `100 Continue` before it sends its body.
+    pub expects: bool,
     /// Smallest operator's limit above the backend's own limits: that of the route or of the part.
     pub operator_limit: Duration,
     pub entrant: Entrant,
@@ -44,6 +47,8 @@ pub struct CallRequest {
     pub streaming: Streaming,
     /// Whether the request asks the backend to switch to another protocol.
     pub switches: bool,
+    /// Takes interim answers, where they can be passed on to the caller.
+    pub interim: Option<Arc<InterimAnswers>>,
     /// Name of the field in which answers state the cost of the request. The gateway removes this field.
     pub cost_header: Option<Arc<HeaderName>>,
     /// Hashes of the keys by which backends choose their endpoints.
@@ -92,6 +97,8 @@ impl CallRequest {
             host: host_of(&self.headers, endpoint, settings),
             remaining,
             attempt,
+            // What another attempt sends has come already.
+            expects: self.expects && attempt == 1,
         };
         AttemptRequest { head, body: &self.body }
     }

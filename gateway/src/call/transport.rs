@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-pub(crate) enum Transport {
+pub enum Transport {
     Plain(TcpStream),
     /// Boxed, because a session takes a kilobyte and most connections have none.
     Tls(Box<TlsStream<TcpStream>>),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::EXPECT;
 use http::{HeaderMap, HeaderName};
 
 use crate::header_fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
@@ -17,6 +18,8 @@ pub struct RequestHints {
     pub is_retry: bool,
     /// Whether the caller reads trailers (`TE: trailers`).
     pub trailers: bool,
+    /// Whether the caller waits for `100 Continue` before it sends its body.
+    pub expects: bool,
 }
 
 impl RequestHints {
@@ -26,6 +29,7 @@ impl RequestHints {
             deadline: wanted_deadline(headers)?,
             is_retry: trusted_peer && attempt().is_some_and(|attempt| attempt > 1),
             trailers: lists(headers, &TE, "trailers"),
+            expects: headers.contains_key(EXPECT),
         })
     }
 }

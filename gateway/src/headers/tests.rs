@@ -224,7 +224,8 @@ fn wishes_are_read_before_their_fields_go() {
         RequestHints {
             deadline,
             is_retry: true,
-            trailers: true
+            trailers: true,
+            expects: false,
         }
     );
     assert_eq!(
@@ -232,7 +233,8 @@ fn wishes_are_read_before_their_fields_go() {
         RequestHints {
             deadline,
             is_retry: false,
-            trailers: true
+            trailers: true,
+            expects: false,
         }
     );
 }

@@ -115,6 +115,7 @@ impl Exchange<'_> {
             operator_deadline: Deadline::at(self.started + route.time_limit),
             caller_deadline: hints.deadline.map(|wish| Deadline::at(self.started + wish)),
             trailers: hints.trailers,
+            expects: hints.expects,
             operator_limit: route.time_limit,
             entrant: entrant(&principal),
             is_retry: hints.is_retry,
@@ -124,6 +125,7 @@ impl Exchange<'_> {
                 Streaming::IfDeclared
             },
             switches: switching.is_some(),
+            interim: self.peer.interim.clone(),
             cost_header: route.cost_header.clone(),
             hash_keys,
             mirror: route

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::headers::Scheme;
 use crate::overload::WorkerLoad;
+use crate::wire::interim::InterimAnswers;
 
 /// A client connection, as the pipeline sees it.
 #[derive(Debug)]
@@ -19,4 +20,6 @@ pub struct Peer {
     pub scheme: Scheme,
     /// The client certificate of the TLS handshake, if one was presented.
     pub certificate: Option<Arc<CallerCertificate>>,
+    /// Takes interim answers of backends, where they can be passed on.
+    pub interim: Option<Arc<InterimAnswers>>,
 }

@@ -95,6 +95,8 @@ pub(super) async fn call_as(plan: &Plan, attempts: &mut Attempts, streaming: Str
         is_retry: false,
         streaming,
         switches: false,
+        interim: None,
+        expects: false,
         cost_header: None,
         hash_keys: Default::default(),
         mirror: None,

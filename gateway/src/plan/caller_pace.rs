@@ -67,6 +67,8 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         is_retry: false,
         streaming: Streaming::Never,
         switches: false,
+        interim: None,
+        expects: false,
         hash_keys: Default::default(),
         mirror: None,
         cost_header: None,

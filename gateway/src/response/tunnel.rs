@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use self::copy_buffer::CopyBuffer;
 use self::frames::going_away;
-use crate::call::SwitchedStream;
+use crate::call::BackendStream;
 use crate::call::reply::ReplyBody;
 use crate::clock;
 
@@ -46,7 +46,7 @@ pub struct Tunnel {
 /// The backend's side of a tunnel.
 pub enum SwitchedBackend {
     /// HTTP/1.1 connection.
-    Own(Box<SwitchedStream>),
+    Own(Box<BackendStream>),
     /// Stream of an HTTP/2 connection.
     Shared(OnUpgrade),
 }

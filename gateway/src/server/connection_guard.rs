@@ -62,6 +62,7 @@ impl ConnectionGuard {
             load: Arc::clone(&self.worker.load),
             scheme,
             certificate: None,
+            interim: Some(Arc::default()),
         }
     }
 

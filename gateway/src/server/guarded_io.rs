@@ -90,7 +90,7 @@ impl GuardedIo {
         }
         loop {
             let state = self.state();
-            if has_left(state, self.activity.has_switched()) {
+            if self.has_left(state) {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             // After a read that found nothing, the next bytes wake the task. After the caller has closed its direction
@@ -109,6 +109,15 @@ impl GuardedIo {
             });
             self.is_forgotten = true;
         }
+    }
+
+    /// Returns whether the caller has left. On HTTP/2 a caller that closes its direction has; on HTTP/1.1 it may still wait
+    /// for its answer, and after a switch to another protocol either direction may end first.
+    fn has_left(&self, state: Ready) -> bool {
+        if state.is_write_closed() {
+            return true;
+        }
+        state.is_read_closed() && !self.activity.has_switched() && !self.activity.half_closes()
     }
 
     /// Returns the socket's state as the runtime knows it, without waiting.
@@ -138,16 +147,6 @@ impl GuardedIo {
                 Some(Ok(()))
             }
         }
-    }
-}
-
-/// Returns whether the caller has left. On HTTP a caller that closes its direction before the answer counts as gone.
-/// After a switch to another protocol (`switched`) either direction may end first.
-fn has_left(state: Ready, switched: bool) -> bool {
-    if switched {
-        state.is_write_closed()
-    } else {
-        state.is_read_closed()
     }
 }
 

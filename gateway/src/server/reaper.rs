@@ -75,6 +75,8 @@ pub(crate) struct ConnectionActivity {
     flows: Mutex<Vec<Arc<Transfer>>>,
     /// Whether no byte of a request or of an answer is held.
     at_rest: AtomicBool,
+    /// Whether the caller has closed its direction while it waits for an answer. Never set on HTTP/2.
+    half_closed: AtomicBool,
     /// Waker of the connection's task.
     task: OnceLock<Waker>,
     /// On HTTP/2: whether a part of an answer was handed to the library and is not sent yet.
@@ -158,6 +160,19 @@ impl ConnectionActivity {
     /// Sets the waker to call when the connection may rest.
     pub(crate) fn set_task(&self, task: &Waker) {
         self.task.get_or_init(|| task.clone());
+    }
+
+    /// Records that the caller has closed its direction. Returns whether it may still wait for an answer: on HTTP/2 it has
+    /// left.
+    pub(crate) fn half_closes(&self) -> bool {
+        let may_wait = self.farewell.get().is_none();
+        self.half_closed.store(may_wait, Relaxed);
+        may_wait
+    }
+
+    /// Returns whether the caller has closed its direction.
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.half_closed.load(Relaxed)
     }
 
     /// Records whether no byte of a request or of an answer is held.
@@ -427,6 +442,7 @@ impl Reaper {
             takes: MinRate::default(),
             flows: Mutex::default(),
             at_rest: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
             task: OnceLock::new(),
             owing: AtomicBool::new(false),
             handed: AtomicU32::new(0),

@@ -43,7 +43,7 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, 
         outcome: Handshake::TimedOut,
     };
     let Terms { tls, listener } = terms;
-    let Some(stream) = shake(io, address, tls.config, &guard, counted).await else {
+    let Some(mut stream) = shake(io, address, tls.config, &guard, counted).await else {
         return;
     };
     let session = stream.0.get_ref().1;
@@ -64,7 +64,7 @@ pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, terms: Terms, 
     if is_http2 {
         Box::pin(http2::serve(stream, peer, guard)).await;
     } else {
-        http1::serve(stream, peer, guard).await;
+        http1::serve(&mut stream, &peer, &guard).await;
     }
 }
 

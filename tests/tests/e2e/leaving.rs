@@ -1,5 +1,4 @@
-//! Checks that a caller that disconnects before its answer is noticed at once, also if it has sent bytes that were not
-//! read.
+//! Checks that a caller that disconnects before its answer is noticed soon, also if it has sent bytes that were not read.
 
 use std::time::Duration;
 

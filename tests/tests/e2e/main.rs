@@ -47,6 +47,7 @@ mod handshakes;
 mod health;
 mod hostile_json;
 mod http1_backends;
+mod http1_callers;
 mod http2;
 mod http2_backends;
 mod http2_corpus;

@@ -58,7 +58,10 @@ pub(crate) async fn exchange(
         } = lease.connection();
         stream.begin(&request.head, body, params.pool.answer_fields);
         let read = timer
-            .run(deadline.moment(), pin!(poll_fn(|cx| stream.poll_head(cx))))
+            .run(
+                deadline.moment(),
+                pin!(poll_fn(|cx| stream.poll_head(params.interim, cx))),
+            )
             .await;
         let error = match read {
             Err(Elapsed) => return Err(Failure::new(Fault::TimedOut { sent: true }, "no answer in time")),

@@ -25,6 +25,8 @@ pub(crate) struct AttemptHead<'a> {
     pub(crate) remaining: Duration,
     /// Number of the attempt, counted from 1.
     pub(crate) attempt: u32,
+    /// Whether the backend is to say first whether it wants the body.
+    pub(crate) expects: bool,
 }
 
 impl AttemptHead<'_> {
@@ -53,6 +55,9 @@ impl AttemptHead<'_> {
         write_field(out, X_ATTEMPT.as_str(), Digits::of(self.attempt.into()).as_bytes());
         if self.headers.contains_key(&GRPC_TIMEOUT) {
             write_field(out, GRPC_TIMEOUT.as_str(), stamp::grpc_timeout(milliseconds).as_bytes());
+        }
+        if self.expects {
+            write_field(out, header::EXPECT.as_str(), b"100-continue");
         }
         end_head(out, length);
     }

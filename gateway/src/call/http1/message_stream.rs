@@ -3,17 +3,20 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use http::Method;
+use http::{Method, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::time::{Sleep, sleep};
 
 use super::head::AttemptHead;
-use super::switched::SwitchedStream;
 use crate::call::replay::{Outbound, UploadFault};
 use crate::call::transport::Transport;
-use crate::wire::http1::{Asked, BodyEncoder, Cut, Event, Head, Limits, Reader, Refusal};
+use crate::wire::http1::{Asked, BodyEncoder, BodyLength, Cut, Event, Head, Limits, Reader, Refusal};
+use crate::wire::interim::InterimAnswers;
+use crate::wire::switched_stream::SwitchedStream;
 use crate::wire::write_queue::WriteQueue;
 
 /// Least and largest size in bytes of the room for one read. It grows while reads fill it.
@@ -38,9 +41,14 @@ pub(crate) struct MessageStream {
     has_written: bool,
 }
 
+/// Time that a backend has to say whether it wants the body. Not every one does.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Step of sending a request.
 #[derive(Debug)]
 enum Step {
+    /// The body is held until the backend wants it, or has been silent for as long as it may.
+    Expecting(Pin<Box<Sleep>>),
     /// More of the body is to come.
     Body,
     /// All that is left is written and flushed.
@@ -87,7 +95,12 @@ impl MessageStream {
         head.write(self.output.buffer(), length);
         self.encoder = BodyEncoder::new(length);
         self.body = body;
-        self.step = Step::Body;
+        let is_empty = matches!(length, None | Some(BodyLength::Exact(0)));
+        self.step = if head.expects && !is_empty {
+            Step::Expecting(Box::pin(sleep(SILENCE)))
+        } else {
+            Step::Body
+        };
         self.has_written = false;
         self.reader.set_limits(Limits::of_answers(fields));
         self.reader.expect(match *head.method {
@@ -96,12 +109,30 @@ impl MessageStream {
         });
     }
 
-    /// Sends the request and returns the head of its final answer.
-    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, ExchangeError>> {
+    /// Sends the request and returns the head of its final answer. Interim answers go to `interim`.
+    pub(crate) fn poll_head(
+        &mut self,
+        interim: Option<&InterimAnswers>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Head, ExchangeError>> {
         loop {
             match ready!(self.poll_exchange(cx)) {
-                Ok(Event::Interim(head)) => self.recycle(head),
-                Ok(Event::Head(head)) => return Poll::Ready(Ok(head)),
+                Ok(Event::Interim(head)) => {
+                    if let (Step::Expecting(_), Some(StatusCode::CONTINUE)) = (&self.step, head.status()) {
+                        self.step = Step::Body;
+                    }
+                    if let Some(interim) = interim {
+                        interim.add(&head);
+                    }
+                    self.recycle(head);
+                }
+                Ok(Event::Head(head)) => {
+                    if let Step::Expecting(_) = self.step {
+                        // The backend does without the body, so it is not sent.
+                        self.stop(None);
+                    }
+                    return Poll::Ready(Ok(head));
+                }
                 Ok(Event::Data(_) | Event::Trailers(_) | Event::End) => {
                     return Poll::Ready(Err(ExchangeError::Cut(Cut::BeforeHead)));
                 }
@@ -109,7 +140,7 @@ impl MessageStream {
                     // What came first explains the other.
                     let failed = match &mut self.step {
                         Step::Failed(failed) => failed.take(),
-                        Step::Body | Step::Rest | Step::Sent => None,
+                        Step::Expecting(_) | Step::Body | Step::Rest | Step::Sent => None,
                     };
                     return Poll::Ready(Err(failed.unwrap_or(error)));
                 }
@@ -144,8 +175,14 @@ impl MessageStream {
     /// Returns the fault of the request's own body.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
         loop {
-            if let Step::Sent | Step::Failed(_) = self.step {
-                return Poll::Ready(Ok(()));
+            match &mut self.step {
+                Step::Sent | Step::Failed(_) => return Poll::Ready(Ok(())),
+                Step::Expecting(silence) => {
+                    if silence.as_mut().poll(cx).is_ready() {
+                        self.step = Step::Body;
+                    }
+                }
+                Step::Body | Step::Rest => {}
             }
             if let Err(fault) = self.gather(cx) {
                 self.stop(None);
@@ -156,7 +193,7 @@ impl MessageStream {
             } else {
                 let flushed = ready!(Pin::new(&mut self.socket).poll_flush(cx));
                 match (&flushed, &self.step) {
-                    (Ok(()), Step::Body) => return Poll::Pending,
+                    (Ok(()), Step::Body | Step::Expecting(_)) => return Poll::Pending,
                     (Ok(()), _) => self.step = Step::Sent,
                     (Err(_), _) => {}
                 }
@@ -272,7 +309,7 @@ impl MessageStream {
 
     /// Whether something of the request is still to be sent.
     pub(crate) const fn is_sending(&self) -> bool {
-        matches!(self.step, Step::Body | Step::Rest)
+        matches!(self.step, Step::Expecting(_) | Step::Body | Step::Rest)
     }
 
     /// Whether all of the answer has been handed over.
@@ -323,7 +360,7 @@ impl MessageStream {
     }
 
     /// Returns the connection after a switch to another protocol, with what has already come.
-    pub(crate) fn into_switched(self) -> SwitchedStream {
+    pub(crate) fn into_switched(self) -> SwitchedStream<Transport> {
         SwitchedStream::new(self.socket, self.received)
     }
 }

@@ -11,11 +11,14 @@ mod early_answer;
 mod exchange;
 mod head;
 mod message_stream;
-mod switched;
 
 pub(super) use self::early_answer::EarlyAnswer;
 pub(super) use self::exchange::exchange;
 pub(super) use self::head::AttemptHead;
 pub(super) use self::message_stream::ExchangeError;
 pub(super) use self::message_stream::MessageStream;
-pub use self::switched::SwitchedStream;
+use crate::call::transport::Transport;
+use crate::wire::switched_stream::SwitchedStream;
+
+/// Connection to an endpoint after a switch to another protocol.
+pub type BackendStream = SwitchedStream<Transport>;

@@ -22,6 +22,7 @@ const SETTINGS: PoolSettings = PoolSettings {
     streams: 3,
     ping: Duration::from_secs(30),
     answer_fields: 100,
+    forwards_interim: false,
 };
 
 /// Far end of a link's pipe. Its connection closes when the task is aborted.

@@ -281,6 +281,7 @@ impl RequestCopy {
             connect: settings.connect,
             switches: false,
             trailers: self.trailers,
+            interim: None,
         };
         let request = AttemptRequest {
             head: AttemptHead {
@@ -290,6 +291,7 @@ impl RequestCopy {
                 host: host_of(&self.headers, &endpoint, settings),
                 remaining: until.remaining(began),
                 attempt: 1,
+                expects: false,
             },
             body: &body.map_or(CallBody::Empty, CallBody::Whole),
         };

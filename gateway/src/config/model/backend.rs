@@ -88,6 +88,16 @@ pub enum SlotLimit {
     Adaptive,
 }
 
+words! {
+    /// What becomes of interim answers of a backend.
+    pub enum Informational {
+        /// They are passed on to the caller.
+        Forward = "forward",
+        /// They are dropped.
+        Drop = "drop",
+    }
+}
+
 /// Connections that each worker keeps to each endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Connections {
@@ -99,6 +109,9 @@ pub struct Connections {
     pub age: At<Duration>,
     /// Most fields in the head of an answer. An answer with more is `backend_invalid`.
     pub answer_fields: At<u32>,
+    /// HTTP/1.1 alone: what becomes of interim answers (1xx) such as `103 Early Hints`. Only callers of HTTP/1.1 get them,
+    /// and never `100` or `101`.
+    pub informational: At<Informational>,
     /// HTTP/2 alone: exchanges at once on one connection, if the backend allows as many.
     pub streams: At<u32>,
     /// HTTP/2 alone: a connection in use that is silent for this long is sent a PING.
@@ -358,6 +371,7 @@ impl Read for Connections {
                 idle: f.within("idle", Duration::from_secs(30), MS..=HOUR),
                 age: f.within("age", Duration::from_secs(600), Duration::from_secs(1)..=24 * HOUR),
                 answer_fields: f.within("answer_fields", 100, 10..=1000),
+                informational: f.or("informational", Informational::Forward),
                 streams: f.within("streams", 100, 1..=10_000),
                 ping: f.within("ping", Duration::from_secs(30), 100 * MS..=HOUR),
             }

@@ -39,7 +39,7 @@ mod tls;
 
 pub use account_limits::AccountLimits;
 pub use aggregate::{Aggregate, Conflict, Errors, Partial};
-pub use backend::{Backend, Bulkhead, Connections, Protocol, SlotLimit};
+pub use backend::{Backend, Bulkhead, Connections, Informational, Protocol, SlotLimit};
 pub use backend_tls::BackendTls;
 pub use balance::Balance;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};

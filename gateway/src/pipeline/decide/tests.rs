@@ -104,6 +104,7 @@ impl Scene {
                 load: Arc::default(),
                 scheme: Scheme::Https,
                 certificate: None,
+                interim: None,
             },
             now: Now {
                 moment: Moment::from_nanos(7_200_000_000_000),

@@ -116,6 +116,7 @@ pub fn explain(plan: &Plan, load: Arc<WorkerLoad>, question: Question, is_live: 
         load,
         scheme,
         certificate: None,
+        interim: None,
     };
     let trace = Trace::read_or_start(&parts.headers, false);
     let mut head = RequestHead::read(plan, parts, &trace);

@@ -79,6 +79,7 @@ impl Bench {
             load: Arc::clone(&self.load),
             scheme: question.scheme,
             certificate: None,
+            interim: None,
         };
         let body = caller_body(Vec::new(), Some(0), true);
         let request = Request::from_parts(question.parts, body);

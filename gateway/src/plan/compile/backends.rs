@@ -142,6 +142,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         idle,
         age,
         answer_fields,
+        informational,
         streams,
         ping,
     } = connections;
@@ -196,6 +197,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
             streams: **streams,
             ping: **ping,
             answer_fields: **answer_fields as usize,
+            forwards_interim: **informational == config::Informational::Forward,
         },
         balance: balance(balanced),
         preserve_host: **preserve_host,

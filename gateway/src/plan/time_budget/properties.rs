@@ -242,6 +242,8 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 is_retry: false,
                 streaming: Streaming::IfDeclared,
                 switches: false,
+                interim: None,
+                expects: false,
                 hash_keys: Default::default(),
                 mirror: None,
                 cost_header: None,

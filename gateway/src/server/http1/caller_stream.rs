@@ -6,11 +6,16 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
+use http::Version;
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
+use crate::headers;
+use crate::pipeline::Peer;
 use crate::server::connection_guard::ConnectionGuard;
 use crate::server::early_refusal::{self, EarlyRefusal};
 use crate::server::last_words::LastWords;
@@ -18,21 +23,47 @@ use crate::server::reaper::ConnectionActivity;
 use crate::server::worker::Worker;
 use crate::setting::Settings;
 use crate::wire::caller_body::BodyError;
-use crate::wire::http1::{Event, Head, Limits, Reader, Refusal};
+use crate::wire::http1::{Event, Head, Limits, Reader, Refusal, write_answer_head};
+use crate::wire::interim::InterimAnswers;
 use crate::wire::upload::{UploadWriter, Wanted};
 use crate::wire::write_queue::WriteQueue;
 
 /// Least and largest size in bytes of the room for one read. It grows while reads of a body fill it.
 const LEAST_ROOM: usize = 8 * 1024;
 const MOST_ROOM: usize = 64 * 1024;
-/// Size in bytes of the first read on a connection without a buffer.
-const FIRST: usize = 4096;
+/// Size in bytes of a read without a buffer.
+pub(super) const FIRST: usize = 4096;
+
+/// Waits after which a caller that has closed its direction is asked whether it still waits for its answer, and after
+/// which it is looked whether it has refused the question. The last wait is doubled each time, up to the longest.
+const PROBE_WAITS: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+];
+const LONGEST_PROBE: Duration = Duration::from_secs(30);
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const CLOSED_WITHIN_HEAD: Refusal = Refusal::Malformed("the sender closed within a head");
 
-pub(super) struct CallerStream<S: LastWords> {
-    pub(super) socket: S,
+/// Waits for the first bytes of a conversation. Returns none of them at the end of the stream. Until they come, there is
+/// no buffer.
+pub(super) fn poll_first<S: AsyncRead + Unpin>(socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<BytesMut>> {
+    let mut piece = [MaybeUninit::uninit(); FIRST];
+    let mut piece = ReadBuf::uninit(&mut piece);
+    ready!(Pin::new(socket).poll_read(cx, &mut piece))?;
+    let mut received = BytesMut::new();
+    if !piece.filled().is_empty() {
+        received.reserve(LEAST_ROOM);
+        received.extend_from_slice(piece.filled());
+    }
+    Poll::Ready(Ok(received))
+}
+
+/// State of a conversation on a connection. An idle connection has none.
+pub(super) struct CallerStream<'a, S: LastWords> {
+    pub(super) socket: &'a mut S,
     reader: Reader,
     /// Bytes that have come and are not read as a message yet.
     received: BytesMut,
@@ -41,11 +72,23 @@ pub(super) struct CallerStream<S: LastWords> {
     room: usize,
     pub(super) output: WriteQueue,
     upload: Upload,
-    /// Settings of the plan whose head limits hold on this connection.
+    /// Whether the caller knows interim answers, as one of HTTP/1.1 does.
+    takes_interim: bool,
+    probe: Option<Probe>,
+    interim: Option<Arc<InterimAnswers>>,
+    /// Settings of the plan whose head limits hold in this conversation.
     settings: Arc<Settings>,
     worker: Arc<Worker>,
     pub(super) activity: Arc<ConnectionActivity>,
     address: SocketAddr,
+}
+
+/// Question to a caller that has closed its direction.
+struct Probe {
+    timer: Pin<Box<Sleep>>,
+    /// Number of waits before this one.
+    waits: usize,
+    wait: Duration,
 }
 
 /// State of the body of the current request.
@@ -75,8 +118,9 @@ pub(super) enum Next {
     Rest,
 }
 
-impl<S: LastWords> CallerStream<S> {
-    pub(super) fn new(socket: S, address: SocketAddr, guard: &ConnectionGuard) -> Self {
+impl<'a, S: LastWords> CallerStream<'a, S> {
+    /// Begins a conversation after its first bytes.
+    pub(super) fn new(socket: &'a mut S, received: BytesMut, peer: &Peer, guard: &ConnectionGuard) -> Self {
         let worker = Arc::clone(guard.worker());
         let (limits, settings) = {
             let plan = worker.live.load();
@@ -87,25 +131,19 @@ impl<S: LastWords> CallerStream<S> {
         Self {
             socket,
             reader: Reader::requests(limits),
-            received: BytesMut::new(),
+            received,
             ahead: None,
             room: LEAST_ROOM,
             output: WriteQueue::default(),
             upload: Upload::Complete,
+            takes_interim: false,
+            probe: None,
+            interim: peer.interim.clone(),
             settings,
             worker,
             activity: Arc::clone(guard.activity()),
-            address,
+            address: peer.address,
         }
-    }
-
-    /// Gives back the memory that an idle connection does not need.
-    pub(super) fn release(&mut self) {
-        self.reader.release();
-        self.received = BytesMut::new();
-        self.room = LEAST_ROOM;
-        self.output.discard();
-        self.activity.set_at_rest(false);
     }
 
     /// Gives back the memory of a head that is not needed any more.
@@ -128,8 +166,13 @@ impl<S: LastWords> CallerStream<S> {
         early_refusal::answer(&self.worker, self.address, &self.received, unread, settings)
     }
 
-    /// Begins to hand over the body of the current request, or notes that it has none.
-    pub(super) fn begin_upload(&mut self, writer: Option<UploadWriter>, awaits_continue: bool) {
+    /// Begins an exchange, and to hand over the request's body if it has one.
+    pub(super) fn begin(&mut self, writer: Option<UploadWriter>, takes_interim: bool, awaits_continue: bool) {
+        self.takes_interim = takes_interim;
+        if let Some(interim) = &self.interim {
+            interim.begin(takes_interim);
+        }
+        self.probe = None;
         self.upload = match writer {
             Some(writer) => Upload::Underway {
                 writer,
@@ -170,26 +213,20 @@ impl<S: LastWords> CallerStream<S> {
         }
     }
 
+    /// Takes what has come and is not read.
+    pub(super) fn take_received(&mut self) -> BytesMut {
+        mem::take(&mut self.received)
+    }
+
     /// Whether more than the current request has come.
     pub(super) fn has_more(&self) -> bool {
         !self.received.is_empty()
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<S> {
+impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<'_, S> {
     /// Reads what has come. Returns the number of bytes, 0 at the end of the stream.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.received.capacity() == 0 {
-            // While nothing comes, there is no buffer.
-            let mut piece = [MaybeUninit::uninit(); FIRST];
-            let mut piece = ReadBuf::uninit(&mut piece);
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut piece))?;
-            if !piece.filled().is_empty() {
-                self.received.reserve(self.room);
-                self.received.extend_from_slice(piece.filled());
-            }
-            return Poll::Ready(Ok(piece.filled().len()));
-        }
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.received.capacity() - self.received.len() < LEAST_ROOM / 4 {
             self.received.reserve(self.room);
         }
@@ -231,6 +268,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<S> {
                     self.activity.set_task(cx.waker());
                     self.activity.set_at_rest(self.received.is_empty());
                     if self.activity.may_rest() {
+                        self.activity.set_at_rest(false);
                         return Poll::Ready(Ok(Next::Rest));
                     }
                     return Poll::Pending;
@@ -249,17 +287,64 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<S> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<F::Output>> {
         loop {
-            if let Poll::Ready(answer) = service.as_mut().poll(cx) {
+            let polled = service.as_mut().poll(cx);
+            self.write_interim();
+            if let Poll::Ready(answer) = polled {
                 return Poll::Ready(Ok(answer));
             }
             if !self.hand_over(cx) {
                 break;
             }
         }
-        // Also notices that the caller leaves.
-        match self.poll_output(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        self.poll_absence(cx).map(Err)
+    }
+
+    /// Writes the interim answers that have come.
+    fn write_interim(&mut self) {
+        let answers = self.interim.as_ref().map(|interim| interim.take()).unwrap_or_default();
+        if answers.is_empty() {
+            return;
+        }
+        let plan = self.worker.live.load();
+        for (status, mut fields) in answers {
+            let is_clean = headers::clean_response(&mut fields, Version::HTTP_11, &plan.via).is_ok();
+            if is_clean && self.output.has_room() {
+                let start = (Version::HTTP_11, status, None);
+                write_answer_head(self.output.buffer(), start, fields.iter(), None);
+            }
+        }
+    }
+
+    /// Asks a caller that has closed its direction whether it still waits for its answer.
+    ///
+    /// One that has gone closes its direction too, and nothing else tells the two apart: only bytes that it gets are
+    /// refused. `100 Continue` may be sent to any request, and a client passes over it (RFC 9110 section 15.2.1).
+    ///
+    /// Is ready when the caller has left.
+    fn poll_absence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.poll_output(cx) {
+                return Poll::Ready(error);
+            }
+            if !self.activity.is_half_closed() {
+                return Poll::Pending;
+            }
+            let probe = self.probe.get_or_insert_with(|| Probe {
+                timer: Box::pin(sleep(PROBE_WAITS[0])),
+                waits: 0,
+                wait: PROBE_WAITS[0],
+            });
+            ready!(probe.timer.as_mut().poll(cx));
+            let asks = probe.waits == 0 || probe.waits >= PROBE_WAITS.len() - 1;
+            probe.waits += 1;
+            probe.wait = match PROBE_WAITS.get(probe.waits) {
+                Some(wait) => *wait,
+                None => (probe.wait * 2).min(LONGEST_PROBE),
+            };
+            probe.timer = Box::pin(sleep(probe.wait));
+            if asks && self.takes_interim && self.output.is_empty() {
+                self.output.buffer().extend_from_slice(CONTINUE);
+            }
         }
     }
 
@@ -376,52 +461,17 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<S> {
     /// Fails if the caller has left.
     pub(super) fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
-            ready!(self.output.poll_write(&mut self.socket, cx))?;
+            ready!(self.output.poll_write(&mut *self.socket, cx))?;
         }
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    /// Reads and drops what comes. Returns the number of bytes, 0 at the end of the stream.
-    pub(super) fn poll_drop(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut piece = [MaybeUninit::uninit(); FIRST];
-        let mut piece = ReadBuf::uninit(&mut piece);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut piece))?;
-        Poll::Ready(Ok(piece.filled().len()))
+        Pin::new(&mut *self.socket).poll_flush(cx)
     }
 }
 
-impl<S: LastWords> Drop for CallerStream<S> {
+impl<S: LastWords> Drop for CallerStream<'_, S> {
     fn drop(&mut self) {
         if self.activity.is_late() && self.output.is_empty() && !self.received.is_empty() {
             let answer = self.refusal(EarlyRefusal::TooSlow);
             self.socket.say(&answer);
         }
-    }
-}
-
-/// After a switch to another protocol, what came with the request is read first.
-impl<S: AsyncRead + LastWords + Unpin> AsyncRead for CallerStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.received.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buf);
-        }
-        let count = self.received.len().min(buf.remaining());
-        buf.put_slice(&self.received[..count]);
-        self.received.advance(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + LastWords + Unpin> AsyncWrite for CallerStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -37,10 +37,6 @@ pub(super) enum Ended {
     },
     /// The answer was the last one, and more of the request is to come.
     Unread,
-    /// The request was refused before the pipeline had it.
-    Refused,
-    /// The caller has left, or the answer can only be cut.
-    Broken,
     Switched(Box<Switched>, InFlight),
 }
 
@@ -50,13 +46,23 @@ struct Answering {
     body: Option<AnswerBody>,
     encoder: BodyEncoder,
     takes_trailers: bool,
+    /// Whether the answer has no time by which it must end, as a stream of events.
+    is_endless: bool,
     /// Whether the answer ends with its head, whatever comes as its body.
     is_bare: bool,
     in_flight: InFlight,
 }
 
 /// Answers one request.
-pub(super) async fn exchange<S>(caller: &mut CallerStream<S>, head: Head, peer: &Peer, guard: &ConnectionGuard) -> Ended
+///
+/// # Errors
+/// Fails if the caller has left, and if the answer can only be cut.
+pub(super) async fn exchange<S>(
+    caller: &mut CallerStream<'_, S>,
+    head: Head,
+    peer: &Peer,
+    guard: &ConnectionGuard,
+) -> io::Result<Ended>
 where
     S: AsyncRead + AsyncWrite + LastWords + Unpin,
 {
@@ -71,7 +77,7 @@ where
         Ok(request) => request,
         Err(refusal) => {
             caller.refuse(refusal);
-            return Ended::Refused;
+            return Ok(Ended::Whole { is_last: true });
         }
     };
     let asked = Asked {
@@ -82,10 +88,7 @@ where
     let plan = in_flight.worker.live.load();
     let mut answer = {
         let mut service = pin!(pipeline::serve(&plan, peer, request));
-        match poll_fn(|cx| caller.poll_serve(service.as_mut(), cx)).await {
-            Ok(answer) => answer,
-            Err(_) => return Ended::Broken,
-        }
+        poll_fn(|cx| caller.poll_serve(service.as_mut(), cx)).await?
     };
     let is_spoilt = matches!(caller.settle_upload(), Upload::Unread | Upload::Broken);
     let switched = answer.body_mut().take_switched();
@@ -99,57 +102,45 @@ where
     asked.write_head(caller.output.buffer(), &answer, length, is_last);
     if let Some(tunnel) = switched {
         in_flight.activity.switches();
-        return match poll_fn(|cx| caller.poll_output(cx)).await {
-            Ok(()) => Ended::Switched(Box::new(tunnel), in_flight),
-            Err(_) => Ended::Broken,
-        };
+        poll_fn(|cx| caller.poll_output(cx)).await?;
+        return Ok(Ended::Switched(Box::new(tunnel), in_flight));
     }
     if length == Some(BodyLength::UntilClose) {
         in_flight.activity.start_unframed_answer();
     }
     answer.body_mut().end_when(|| in_flight.leaving());
-    in_flight.expires(answer.body().ends_by());
+    let ends_by = answer.body().ends_by();
+    in_flight.expires(ends_by);
     let mut answering = Answering {
+        is_endless: ends_by.is_none(),
         body: Some(answer.into_body()),
         encoder: BodyEncoder::new(length),
         takes_trailers: asked.takes_trailers,
         is_bare: length.is_none(),
         in_flight,
     };
-    if poll_fn(|cx| caller.poll_answer(&mut answering, is_last, cx))
-        .await
-        .is_err()
-    {
-        return Ended::Broken;
-    }
+    poll_fn(|cx| caller.poll_answer(&mut answering, is_last, cx)).await?;
     // The body may still be read, as by a backend that has answered early.
-    if poll_fn(|cx| caller.poll_rest_of_upload(cx)).await.is_err() {
-        return Ended::Broken;
-    }
+    poll_fn(|cx| caller.poll_rest_of_upload(cx)).await?;
     let activity = Arc::clone(&answering.in_flight.activity);
     drop(answering);
-    match caller.settle_upload() {
+    Ok(match caller.settle_upload() {
         Upload::Complete => Ended::Whole { is_last },
         Upload::Unread if !is_last => {
             let mut left = LEFT_OF_BODY;
             activity.start_discarding();
-            match poll_fn(|cx| caller.poll_discard(&mut left, cx)).await {
-                Ok(true) => {
-                    activity.idles();
-                    Ended::Whole { is_last }
-                }
-                Ok(false) => Ended::Whole { is_last: true },
-                Err(_) => Ended::Broken,
-            }
+            let is_whole = poll_fn(|cx| caller.poll_discard(&mut left, cx)).await?;
+            activity.idles();
+            Ended::Whole { is_last: !is_whole }
         }
         Upload::Unread => Ended::Unread,
         Upload::Underway { .. } | Upload::Broken => Ended::Whole { is_last: true },
-    }
+    })
 }
 
 /// Returns the request that begins with this head.
 fn begin<S: LastWords>(
-    caller: &mut CallerStream<S>,
+    caller: &mut CallerStream<'_, S>,
     head: Head,
     flow: Option<Arc<Transfer>>,
 ) -> Result<Request<CallerBody>, Refusal> {
@@ -170,7 +161,7 @@ fn begin<S: LastWords>(
         *request.body_mut() = CallerBody::of_connection(reader, Some(flow), headers::clean_trailers);
         writer
     });
-    caller.begin_upload(writer, head.expects_continue());
+    caller.begin(writer, head.version() >= Version::HTTP_11, head.expects_continue());
     caller.recycle(head);
     Ok(request)
 }
@@ -194,7 +185,7 @@ fn has_no_reading<B>(answer: &Response<B>) -> bool {
         && answer.headers().get(&problem::X_GATEWAY_REASON) == Some(&HeaderValue::from_static(MALFORMED))
 }
 
-impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<S> {
+impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<'_, S> {
     /// Writes the answer, and goes on to hand over the request's body. The end of an answer that is not the last may wait
     /// for the next one, if more requests have come.
     ///
@@ -208,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<S> {
             if self.output.is_empty() || gathered.is_err() {
                 // What has come of an answer that breaks off is written as far as it can be at once.
                 while !self.output.is_empty()
-                    && let Poll::Ready(written) = self.output.poll_write(&mut self.socket, cx)
+                    && let Poll::Ready(written) = self.output.poll_write(&mut *self.socket, cx)
                 {
                     written?;
                 }
@@ -219,6 +210,10 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<S> {
                 if is_fed {
                     continue;
                 }
+                if answering.is_endless && self.activity.is_half_closed() {
+                    // Nothing would tell in time that the caller has left.
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
                 return match self.poll_output(cx) {
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
@@ -228,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<S> {
             if answering.body.is_none() && may_wait {
                 return Poll::Ready(Ok(()));
             }
-            match self.output.poll_write(&mut self.socket, cx)? {
+            match self.output.poll_write(&mut *self.socket, cx)? {
                 Poll::Ready(()) => {}
                 Poll::Pending if is_fed => {}
                 Poll::Pending => return Poll::Pending,

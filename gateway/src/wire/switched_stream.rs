@@ -7,21 +7,19 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::call::transport::Transport;
-
-/// Byte stream to an endpoint after a switch. What came with the answer is read first.
-pub struct SwitchedStream {
-    socket: Transport,
+/// Byte stream after a switch. What came with the last message is read first.
+pub struct SwitchedStream<S> {
+    socket: S,
     received: BytesMut,
 }
 
-impl SwitchedStream {
-    pub(super) const fn new(socket: Transport, received: BytesMut) -> Self {
+impl<S> SwitchedStream<S> {
+    pub const fn new(socket: S, received: BytesMut) -> Self {
         Self { socket, received }
     }
 }
 
-impl AsyncRead for SwitchedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for SwitchedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.received.is_empty() {
             return Pin::new(&mut self.socket).poll_read(cx, buf);
@@ -33,7 +31,7 @@ impl AsyncRead for SwitchedStream {
     }
 }
 
-impl AsyncWrite for SwitchedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for SwitchedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }

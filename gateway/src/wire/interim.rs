@@ -1,0 +1,62 @@
+//! Passes interim answers (1xx) of a backend on to the connection of the caller, ahead of the final answer.
+//!
+//! A connection has one of these, because it serves one request at a time. `100` and `101` never pass: the first is about
+//! one connection alone, the second is an answer of its own.
+//!
+//! Invariant: what is held is bounded. What finds no room is dropped, which costs nothing but a hint.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderMap, StatusCode};
+
+use crate::wire::http1::Head;
+
+/// Maximum number of interim answers that wait to be written.
+const MOST: usize = 8;
+
+/// Interim answers to the current request of a connection.
+#[derive(Debug, Default)]
+pub struct InterimAnswers {
+    /// Whether the caller knows interim answers.
+    is_open: AtomicBool,
+    /// Whether any wait to be written.
+    waits: AtomicBool,
+    answers: Mutex<Vec<(StatusCode, HeaderMap)>>,
+}
+
+impl InterimAnswers {
+    /// Begins a request. Without `is_open` its interim answers are dropped.
+    pub fn begin(&self, is_open: bool) {
+        self.is_open.store(is_open, Relaxed);
+        self.take();
+    }
+
+    /// Adds an interim answer of a backend.
+    pub fn add(&self, head: &Head) {
+        let status = head.status().filter(|status| status.is_informational());
+        let Some(status) = status.filter(|status| !matches!(status.as_u16(), 100 | 101)) else {
+            return;
+        };
+        let mut answers = self.lock();
+        if let (true, true, Ok(fields)) = (self.is_open.load(Relaxed), answers.len() < MOST, head.fields.to_map()) {
+            answers.push((status, fields));
+            self.waits.store(true, Relaxed);
+        }
+    }
+
+    /// Takes what waits to be written.
+    pub fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
+        if !self.waits.load(Relaxed) {
+            return Vec::new();
+        }
+        self.waits.store(false, Relaxed);
+        mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(StatusCode, HeaderMap)>> {
+        // A panic leaves the list valid, because each change is one step.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
