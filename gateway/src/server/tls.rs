@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::{AlertDescription, HandshakeKind, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::connection_guard::ConnectionGuard;
+use super::early_refusal::{self, EarlyRefusal};
 use super::guarded_io::GuardedIo;
 use super::last_words::LastWords;
 use super::worker::Worker;
@@ -28,6 +29,10 @@ use crate::headers::Scheme;
 use crate::observe::{Family, Handshake, HandshakeDelay, Observer};
 use crate::pipeline::Peer;
 use crate::tls::listener::Tls;
+use crate::wire::http1::Refusal;
+
+/// Bytes that are read and discarded after a caller of plain HTTP was refused.
+const LEFT_OF_PLAIN: usize = 64 * 1024;
 
 /// TLS settings of a listener, and the listener's place in the plan.
 pub(crate) struct Terms {
@@ -76,11 +81,18 @@ async fn shake(
     mut counted: Counted,
 ) -> Option<CloseNotifyStream> {
     // A connection that sends nothing takes no slot.
-    if io.peek(&mut [0]).await.is_err() {
+    let mut first = [0];
+    if io.peek(&mut first).await.is_err() {
         counted.outcome = Handshake::Abandoned;
         return None;
     }
     let worker = guard.worker();
+    if first[0].is_ascii_alphabetic() {
+        counted.outcome = Handshake::Failed;
+        // Boxed, because this is rare.
+        let _ = Box::pin(refuse_plain(io, address, worker)).await;
+        return None;
+    }
     let (most, key) = {
         let edge = &worker.live.load().edge;
         let key = address::key(address.ip(), edge.ipv6_prefix);
@@ -110,6 +122,27 @@ async fn shake(
             None
         }
     }
+}
+
+/// Answers a caller that speaks plain HTTP, whose first byte is a letter; no record of TLS begins with one.
+async fn refuse_plain(mut io: GuardedIo, address: SocketAddr, worker: &Worker) -> io::Result<()> {
+    const PLAIN: Refusal = Refusal::Malformed("this port speaks HTTPS: send the request over TLS");
+    let mut head = [0; 1024];
+    let count = io.read(&mut head).await?;
+    let refused = EarlyRefusal::Refused(PLAIN);
+    let answer = early_refusal::answer(worker, address, &head[..count], refused, None);
+    io.write_all(&answer).await?;
+    io.shutdown().await?;
+    io.activity().start_closing();
+    // Closing with unread bytes would reset the connection, and the answer would be lost. The reaper limits the time.
+    let mut left = LEFT_OF_PLAIN;
+    while left > 0 {
+        match io.read(&mut head).await? {
+            0 => break,
+            count => left = left.saturating_sub(count),
+        }
+    }
+    Ok(())
 }
 
 /// Advances the handshake, each step in its turn.

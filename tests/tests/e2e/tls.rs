@@ -155,7 +155,11 @@ async fn whoever_does_not_shake_hands_is_not_waited_for() {
     let mut plain = connect().await;
     plain.send("GET /hello HTTP/1.1\r\nhost: edge.test\r\n\r\n").await;
     drop(connect().await);
-    assert!(!plain.rest().await.contains("hello"));
+    let told = plain.whole().await.expect("no reset");
+    assert!(
+        told.starts_with("HTTP/1.1 400") && told.contains("send the request over TLS"),
+        "{told}"
+    );
     silent.rest().await;
     dawdler.rest().await;
     for (outcome, count) in [("timed_out", 2.0), ("failed", 1.0), ("abandoned", 1.0)] {
