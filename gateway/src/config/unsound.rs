@@ -102,7 +102,9 @@ impl Unsound {
         let texts = [Some(&found.message), found.hint.as_ref()];
         let named = |entry: &Entry| {
             let is_own = found.at.is_some_and(|at| at.source == 0 && entry.has(at));
-            !is_own && texts.iter().flatten().any(|text| names(text, &entry.path))
+            // Routes are named together, and none depends on another.
+            let is_route = entry.path.starts_with("routes.");
+            !is_own && !is_route && texts.iter().flatten().any(|text| names(text, &entry.path))
         };
         let of_syntax = found.code != Code::MissingKey && self.is_lossy(found);
         of_code || of_syntax || self.all.iter().any(named)
