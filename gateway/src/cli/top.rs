@@ -6,7 +6,7 @@ mod frame;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::termios::tcgetwinsize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::frame::{Sample, Size};
 use super::admin_client::AdminOption;
 use super::{FAILED, OK};
+use crate::clock;
 
 /// Sequences of a terminal (ECMA-48 and its private modes): the other screen without a cursor, and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
@@ -63,7 +64,7 @@ fn live(options: &Options, first: Sample, every: Duration) -> u8 {
     let mut before = first;
     write(&format!("{ENTER}{HOME}{REST}"));
     loop {
-        let begun = Instant::now();
+        let begun = clock::now();
         let now = match look(&options.admin) {
             Ok(now) => now,
             Err(why) => {
@@ -76,7 +77,7 @@ fn live(options: &Options, first: Sample, every: Duration) -> u8 {
         let drawn = drawn.trim_end_matches('\n').replace('\n', "\x1b[K\r\n");
         write(&format!("{HOME}{drawn}\x1b[K{REST}"));
         before = now;
-        thread::sleep(every.saturating_sub(begun.elapsed()));
+        thread::sleep(every.saturating_sub(clock::now().since(begun)));
     }
 }
 
@@ -93,7 +94,7 @@ fn look(admin: &AdminOption) -> Result<Sample, String> {
         routes: ask("/api/v1/routes?limit=100")?,
         backends: ask("/api/v1/backends?limit=100")?,
         groups: ask("/api/v1/rejections/groups?limit=50")?,
-        taken: Instant::now(),
+        taken: clock::now(),
     })
 }
 

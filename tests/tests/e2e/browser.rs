@@ -22,10 +22,10 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 /// Longest time for a browser to start, or to answer, on a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs in each page before its own scripts: notes what goes wrong, and after how many snapshots the title changed.
+/// Runs in each page before its own scripts: notes what goes wrong, and the title after each snapshot with the number of
+/// open breakers that the snapshot tells.
 const WATCH: &str = r#"
     window.wrong = [];
-    window.seen = 0;
     window.titles = [];
     addEventListener("error", (event) => wrong.push(String(event.message)));
     addEventListener("unhandledrejection", (event) => wrong.push(String(event.reason)));
@@ -33,9 +33,8 @@ const WATCH: &str = r#"
     const listen = EventSource.prototype.addEventListener;
     EventSource.prototype.addEventListener = function (name, take) {
         return listen.call(this, name, name !== "snapshot" ? take : (event) => {
-            seen++;
             take(event);
-            if (titles.at(-1)?.title !== document.title) titles.push({ title: document.title, seen });
+            titles.push([JSON.parse(event.data).status.breakers.open, document.title]);
         });
     };
 "#;

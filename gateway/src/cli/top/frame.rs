@@ -2,10 +2,9 @@
 //!
 //! Names of tenants come from strangers, so control characters, which a terminal would obey, are replaced.
 
-use std::fmt::Write as _;
-use std::time::Instant;
-
+use policies::Moment;
 use serde_json::Value;
+use std::fmt::Write as _;
 
 /// Answers of the admin API at one time.
 pub(super) struct Sample {
@@ -13,7 +12,7 @@ pub(super) struct Sample {
     pub(super) routes: Value,
     pub(super) backends: Value,
     pub(super) groups: Value,
-    pub(super) taken: Instant,
+    pub(super) taken: Moment,
 }
 
 /// Size of the terminal in characters.
@@ -42,7 +41,7 @@ enum Mood {
 
 /// Returns the lines of the frame, at most as many as fit.
 pub(super) fn draw(before: &Sample, now: &Sample, size: Size, has_colors: bool) -> String {
-    let seconds = now.taken.duration_since(before.taken).as_secs_f64().max(0.001);
+    let seconds = now.taken.since(before.taken).as_secs_f64().max(0.001);
     let frame = Frame { before, now, seconds };
     let mut lines = frame.head();
     // Half of what is left goes to the backends; what a section does not need goes to the next one.
@@ -341,10 +340,10 @@ mod tests {
 
     use super::*;
 
-    fn sample(at: Instant, seconds: u64, requests: u64, failed: u64) -> Sample {
+    fn sample(seconds: u64, requests: u64, failed: u64) -> Sample {
         let times = json!({ "le_ms": [10.0, 20.0, null], "at_or_below": [requests / 2, requests, requests] });
         Sample {
-            taken: at + Duration::from_secs(seconds),
+            taken: Moment::ZERO + Duration::from_secs(seconds),
             status: json!({
                 "version": "0.1.0", "phase": "serving", "ready": true, "uptime_seconds": 61 + seconds,
                 "requests_in_flight": 3, "connections": { "open": 12 }, "breakers": { "open": 1, "open_at": ["orders"] },
@@ -372,8 +371,7 @@ mod tests {
 
     #[test]
     fn a_frame_says_what_happens_now() {
-        let start = Instant::now();
-        let frame = |size| draw(&sample(start, 0, 100, 0), &sample(start, 2, 300, 20), size, false);
+        let frame = |size| draw(&sample(0, 100, 0), &sample(2, 300, 20), size, false);
         let expected = "\
 gateway 0.1.0  serving, ready  up 1 min 3 s  gateway.yaml config 1
 requests 100/s  failed 10 %  refused 10/s  incomplete 5.0 %  in flight 3  connections 12
@@ -403,8 +401,7 @@ breaker_open                20       20  acme?[2J              backends.orders.b
 
     #[test]
     fn colors_are_for_terminals() {
-        let start = Instant::now();
-        let (before, now) = (sample(start, 0, 100, 0), sample(start, 2, 300, 20));
+        let (before, now) = (sample(0, 100, 0), sample(2, 300, 20));
         let drawn = draw(&before, &now, Size::default(), true);
         assert!(drawn.contains("\x1b[31m1 breaker open: orders\x1b[0m\n"), "{drawn:?}");
         assert!(!drawn.contains("\x1b[2J"), "a name is not obeyed");
