@@ -7,6 +7,7 @@ mod health;
 pub mod notices;
 pub mod reload;
 mod shared_store;
+mod trace_export;
 mod wall_clock;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 pub use self::shared_store::SharedStore;
+pub use self::trace_export::export_traces;
 use crate::auth::jwt::key_fetch::{self, Source};
 use crate::call::endpoints::Replaced;
 use crate::clock;

@@ -38,7 +38,7 @@ pub use names::{
 };
 pub use request_hints::{RequestHints, wanted_deadline};
 pub use stamp::{Scheme, stamp_forwarded, stamp_identity, stamp_trailers};
-pub use trace::{Trace, TraceId, request_id};
+pub use trace::{Trace, TraceId, renew_span, request_id};
 pub use value_text::ValueText;
 pub use via::Via;
 

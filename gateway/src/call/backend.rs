@@ -48,6 +48,8 @@ pub struct Settings {
     pub balance: BalanceSettings,
     /// Whether the backend receives the caller's Host instead of the endpoint's own.
     pub preserve_host: bool,
+    /// Whether traces are exported, so that each attempt has a span of its own.
+    pub is_traced: bool,
     /// Maximum pause within a stream.
     pub idle_stream: Duration,
     /// Maximum duration of a stream or tunnel.

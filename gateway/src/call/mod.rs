@@ -63,6 +63,7 @@ pub use self::request::{CallBody, CallRequest, Streaming};
 use self::timer::{Elapsed, Timer};
 use self::timing::Timing;
 use crate::clock;
+use crate::headers;
 use crate::observe::{self, Attempts, Family, RetryStop};
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
@@ -347,6 +348,11 @@ impl Call<'_> {
         }
         self.facts.attempts += 1;
         self.attempts.ask(&endpoint.name, began);
+        if settings.is_traced
+            && let Some(span) = headers::renew_span(&mut self.order.headers)
+        {
+            self.attempts.note_span(span);
+        }
         let number = self.facts.attempts - self.failovers;
         let way = AttemptParams {
             endpoint: &*endpoint,

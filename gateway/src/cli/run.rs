@@ -71,6 +71,8 @@ pub(super) fn run(options: &Options) -> u8 {
 
 /// Longest time to write the counts of quotas at the end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
+/// Longest time to export the last traces at the end.
+const LAST_EXPORT: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// Returns the name and bound address of each listener.
@@ -172,6 +174,12 @@ impl Gateway {
             Arc::clone(&self.state),
         ));
         let prober = tokio::spawn(control::probe_endpoints(Arc::clone(&self.live)));
+        let (stop_export, stopping) = tokio::sync::watch::channel(false);
+        let exporter = tokio::spawn(control::export_traces(
+            Arc::clone(&self.live),
+            Arc::clone(&self.state),
+            stopping,
+        ));
         let follower = tokio::spawn(control::follow_files(Arc::clone(&reloader)));
         let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
         // A process that takes over gets descriptors of its own, so this one keeps some.
@@ -284,6 +292,8 @@ impl Gateway {
             let write_out = tokio::task::spawn_blocking(move || state.revocations.write_out());
             let _ = tokio::time::timeout(LAST_WRITE, write_out).await;
         }
+        let _ = stop_export.send(true);
+        let _ = tokio::time::timeout(LAST_EXPORT, exporter).await;
         self.state.observer.access_log.close(Duration::from_secs(2));
         if cut == 0 {
             tracing::info!("stopped, no request was cut");

@@ -60,6 +60,26 @@ impl Trace {
         }
     }
 
+    /// Returns the id of the span that the caller's trace names; `None` without a readable trace of the caller.
+    pub fn parent(headers: &HeaderMap) -> Option<u64> {
+        let mut lines = headers.get_all(&TRACEPARENT).iter();
+        let (line, None) = (lines.next()?.as_bytes(), lines.next()) else {
+            return None;
+        };
+        read(line)?;
+        u64::from_str_radix(std::str::from_utf8(&line[36..52]).ok()?, 16).ok()
+    }
+
+    /// Returns the id of the gateway's span.
+    pub const fn span(&self) -> u64 {
+        self.span
+    }
+
+    /// Returns the flags: bit 0 says that the trace is sampled.
+    pub const fn flags(&self) -> u8 {
+        self.flags
+    }
+
     /// Returns a number that was drawn for this request and that no caller chooses.
     pub const fn chance(&self) -> u64 {
         self.span
@@ -76,6 +96,16 @@ impl Trace {
         value[53..].copy_from_slice(hex([self.flags]).as_flattened());
         headers.insert(&TRACEPARENT, text.value(&value));
     }
+}
+
+/// Gives the trace of a request to a backend a span of its own, and returns its id; `None` if the request has no trace.
+pub fn renew_span(headers: &mut HeaderMap) -> Option<u64> {
+    let field = headers.get_mut(&TRACEPARENT)?;
+    let mut value: [u8; 55] = field.as_bytes().try_into().ok()?;
+    let span = fastrand::u64(1..);
+    value[36..52].copy_from_slice(hex(span.to_be_bytes()).as_flattened());
+    *field = HeaderValue::from_bytes(&value).ok()?;
+    Some(span)
 }
 
 /// Returns the caller's `x-request-id` if it has 1 to 128 letters, digits, `.`, `_` and `-`; else inserts a new one and
@@ -162,6 +192,32 @@ mod tests {
         Trace::read_or_start(&twice, false).write(&mut twice, &mut ValueText::default());
         assert_eq!(lines(&twice, "traceparent").len(), 1);
         assert!(lines(&twice, "traceparent")[0].ends_with("-00"));
+    }
+
+    #[test]
+    fn each_attempt_has_a_span_in_the_trace() {
+        const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = map(&[("traceparent", SENT)]);
+        assert_eq!(Trace::parent(&headers), Some(0x00f0_67aa_0ba9_02b7));
+        let first = renew_span(&mut headers).expect("a trace");
+        let second = renew_span(&mut headers).expect("a trace");
+        assert_ne!(first, second);
+        let written = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{second:016x}-01");
+        assert_eq!(lines(&headers, "traceparent"), [written]);
+        let none: &[(&str, &str)] = &[];
+        assert_eq!((renew_span(&mut map(none)), Trace::parent(&map(none))), (None, None));
+        assert_eq!(renew_span(&mut map(&[("traceparent", "of another version")])), None);
+        assert_eq!(
+            Trace::parent(&map(&[("traceparent", SENT), ("traceparent", SENT)])),
+            None
+        );
+        assert_eq!(
+            Trace::parent(&map(&[(
+                "traceparent",
+                &SENT.replace("00f067aa0ba902b7", "0000000000000000")
+            )])),
+            None
+        );
     }
 
     #[test]

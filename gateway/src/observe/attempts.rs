@@ -35,6 +35,8 @@ pub struct Attempt {
     pub status: u16,
     /// Reason of a rejection, or fault of a part whose answer cannot be used.
     pub reason: Option<&'static str>,
+    /// Id of the span that the backend was told; 0 if it was told none.
+    pub span: u64,
     /// Number within the call, from 1.
     number: u32,
     /// Nanoseconds of waiting before the start: for a slot if it is the call's first attempt, else between two attempts.
@@ -60,6 +62,7 @@ impl Attempt {
             outcome: AttemptOutcome::Cancelled,
             status: 0,
             reason: None,
+            span: 0,
             number,
             waited: 0,
             started,
@@ -72,6 +75,22 @@ impl Attempt {
     /// Start of the attempt, after its waits; `None` if unknown.
     pub fn started(&self) -> Option<Moment> {
         known(self.started)
+    }
+
+    /// Start of the wait before the attempt; `None` if unknown.
+    pub fn entered(&self) -> Option<Moment> {
+        let started = known(self.started)?;
+        Some(Moment::from_nanos(started.nanos().saturating_sub(self.waited)))
+    }
+
+    /// End of the attempt; `None` if it goes on.
+    pub fn ended(&self) -> Option<Moment> {
+        known(self.ended)
+    }
+
+    /// Number within the call, from 1.
+    pub const fn number(&self) -> u32 {
+        self.number
     }
 
     /// Time spent waiting for a slot of the bulkhead before the attempt.
@@ -118,7 +137,7 @@ fn known(moment: Moment) -> Option<Moment> {
 }
 
 /// Attempts of one request, over all of its calls. The attempts of a call follow each other.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Attempts {
     entries: SmallVec<[Attempt; 1]>,
     left_out: Option<Box<Sums>>,
@@ -171,6 +190,13 @@ impl Attempts {
         if let Some(last) = self.open() {
             last.endpoint = Some(Arc::clone(endpoint));
             last.started = now;
+        }
+    }
+
+    /// Notes the span that the last entry's backend is told.
+    pub fn note_span(&mut self, span: u64) {
+        if let Some(last) = self.open() {
+            last.span = span;
         }
     }
 

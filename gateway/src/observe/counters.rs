@@ -20,6 +20,7 @@ use metrics_util::registry::{AtomicStorage, Registry};
 use super::families::{Family, Scope};
 use super::histogram::Histogram;
 use super::labels::{Label, Outcome, Values};
+use super::traces::Slow;
 
 /// Storage of all series of a gateway that are counted.
 pub(super) struct Store(Registry<Key, AtomicStorage>);
@@ -186,6 +187,8 @@ pub struct RouteMetrics {
     counters: Counters,
     /// Time from a request's head to the last byte of its response.
     pub duration: Histogram,
+    /// How long its slow requests take.
+    pub slow: Slow,
 }
 
 impl RouteMetrics {
@@ -196,13 +199,20 @@ impl RouteMetrics {
         Self {
             counters,
             duration: Histogram::default(),
+            slow: Slow::default(),
         }
+    }
+
+    /// Estimates anew what is slow.
+    pub fn learn_slow(&self) {
+        self.slow.learn(&self.duration);
     }
 
     pub(super) fn unrouted(store: &Arc<Store>) -> Self {
         Self {
             counters: Counters::lone(Scope::Route, store),
             duration: Histogram::default(),
+            slow: Slow::default(),
         }
     }
 }

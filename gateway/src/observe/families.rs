@@ -7,7 +7,7 @@
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, ConnectionRefusal,
     ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label, LookupOutcome,
-    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, Verification,
+    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, Verification,
 };
 use crate::rejection::Reason;
 
@@ -234,6 +234,8 @@ families! {
         "Unix time at which the config in use was loaded";
     ConfigGeneration: Gauge "gateway_config_generation" []
         "Number of the plan in use, counted from the start";
+    Traces: Counter "gateway_traces_total" ["outcome": TraceOutcome]
+        "Traces chosen for export, by what became of them";
     AccessLogDropped: Counter "gateway_access_log_dropped_total" []
         "Requests that are missing in the access log because it could not keep up";
     LogLinesLeftOut: Counter "gateway_log_lines_left_out_total" []

@@ -205,6 +205,17 @@ labels! {
         Inexact = "inexact",
     }
 
+    /// What became of a trace that was chosen for export.
+    TraceOutcome {
+        Exported = "exported",
+        /// The queue of the exporter was full.
+        QueueFull = "queue_full",
+        /// More were chosen by callers or by their end in a second than are exported.
+        TooMany = "too_many",
+        /// The collector did not take it.
+        NotAccepted = "not_accepted",
+    }
+
     BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" }
 
     /// Reason why an attempt was not retried although its result allows it.

@@ -26,6 +26,7 @@ pub mod refusal_groups;
 pub mod rejections;
 pub mod tenants;
 pub mod timestamp;
+pub mod traces;
 pub mod unknown_tiers;
 
 use std::io;
@@ -45,7 +46,7 @@ pub use families::{Family, families};
 pub use labels::{
     Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState,
     CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, LookupOutcome,
-    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, Verification,
+    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, Verification,
 };
 pub use metrics::Registry;
 pub use page::Page;
@@ -53,6 +54,7 @@ pub use record::RequestRecord;
 pub use refusal_groups::RefusalGroups;
 pub use rejections::Rejections;
 pub use tenants::TenantMetrics;
+pub use traces::Traces;
 pub use unknown_tiers::UnknownTier;
 
 /// Everything that observes requests. One per process, shared by its workers.
@@ -62,6 +64,7 @@ pub struct Observer {
     pub access_log: Arc<AccessLog>,
     pub rejections: Rejections,
     pub refusal_groups: RefusalGroups,
+    pub traces: Arc<Traces>,
     unrouted: Arc<RouteMetrics>,
     /// Set when the drain is over. Requests that still run are then ended by the gateway.
     cutting: AtomicBool,
@@ -76,12 +79,14 @@ impl Observer {
         let log = Arc::clone(&access_log);
         let dropped = move |page: &mut Page| page.put(Family::AccessLogDropped, &[], log.dropped());
         registry.on_scrape("access_log", Box::new(dropped));
+        let traces = Arc::new(Traces::new(Arc::clone(&registry)));
         let unrouted = registry.unrouted();
         Ok(Arc::new(Self {
             registry,
             access_log,
             rejections: Rejections::default(),
             refusal_groups: RefusalGroups::default(),
+            traces,
             unrouted,
             cutting: AtomicBool::new(false),
         }))
@@ -119,6 +124,7 @@ impl Observer {
         }
         self.rejections.note(record);
         self.refusal_groups.note(record);
+        self.traces.note(record);
         self.access_log.write(record);
     }
 }

@@ -19,11 +19,12 @@ use super::decided::Decided;
 use super::labels::{CallerKind, FallbackKind, Outcome};
 use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
+use super::traces::SpanContext;
 use super::unknown_tiers::UnknownTier;
 use crate::headers::TraceId;
 use crate::rejection::Reason;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RequestRecord {
     /// Time at which the request's head had arrived. The time limits count from here.
     pub started: Moment,
@@ -32,6 +33,8 @@ pub struct RequestRecord {
     pub request_id: Text,
     /// The caller's trace, or a new one; `None` before the head is read.
     pub trace: Option<TraceId>,
+    /// Place of the request in its trace; `None` while no traces are exported.
+    pub span: Option<Box<SpanContext>>,
     pub method: Method,
     /// Path without the query, which may hold secrets.
     pub path: Text,
@@ -189,7 +192,7 @@ mod tests {
     #[test]
     fn a_record_stays_small() {
         assert!(
-            size_of::<RequestRecord>() <= 560,
+            size_of::<RequestRecord>() <= 576,
             "{} bytes",
             size_of::<RequestRecord>()
         );

@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, Trace, ValueText};
 use crate::limits::{Receipt, RefundFacts};
+use crate::observe::traces::SpanContext;
 use crate::observe::{RequestGuard, RequestRecord};
 use crate::plan::Plan;
 use crate::tenancy::Principal;
@@ -41,7 +42,9 @@ impl<'a> Exchange<'a> {
     pub(super) fn begin(plan: &'a Plan, peer: &'a Peer, request: &mut Request<CallerBody>, now: Now) -> Self {
         let mut text = ValueText::default();
         let request_id = headers::request_id(request.headers_mut(), &mut text);
-        let trace = Trace::read_or_start(request.headers(), false);
+        let tracing = plan.edge.tracing.as_deref();
+        let is_sampled = tracing.is_some_and(|tracing| tracing.sample.has(fastrand::u64(..)));
+        let trace = Trace::read_or_start(request.headers(), is_sampled);
         let mut record = RequestRecord::begin(
             now.moment,
             now.wall.elapsed(),
@@ -50,6 +53,15 @@ impl<'a> Exchange<'a> {
             request.uri().path(),
         );
         record.trace = Some(trace.id);
+        record.span = tracing.map(|tracing| {
+            Box::new(SpanContext {
+                span: trace.span(),
+                parent: Trace::parent(request.headers()),
+                flags: trace.flags(),
+                tail: tracing.tail,
+                scheme: peer.scheme.as_str(),
+            })
+        });
         record.protocol = match request.version() {
             Version::HTTP_2 => "HTTP/2",
             Version::HTTP_10 => "HTTP/1.0",

@@ -54,6 +54,7 @@ use crate::json::Workspace;
 use crate::limits::store::TermsByOwner;
 use crate::limits::store::local::account_caps::AccountLimits;
 use crate::observe::Observer;
+use crate::observe::traces::TraceSettings;
 use crate::overload::WorkerLoads;
 use crate::routing::{PathPolicy, Table};
 use crate::setting::Settings;
@@ -123,6 +124,8 @@ pub struct Edge {
     pub workers: usize,
     /// Connection to the store in which processes count limits together.
     pub store: Option<StoreSettings>,
+    /// Export of traces; `None` exports none.
+    pub tracing: Option<Arc<TraceSettings>>,
     /// File that keeps the counts of calendar quotas.
     pub state_file: Option<PathBuf>,
     pub admin: Option<AdminAddresses>,

@@ -90,6 +90,7 @@ mod tls;
 mod token_commands;
 mod tokens;
 mod tour;
+mod tracing;
 mod watched_files;
 mod websockets;
 mod whose_fault;

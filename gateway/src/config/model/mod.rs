@@ -36,6 +36,7 @@ mod route;
 mod split;
 mod tier;
 mod tls;
+mod tracing;
 
 pub use account_limits::AccountLimits;
 pub use aggregate::{Aggregate, Conflict, Errors, Partial};
@@ -72,6 +73,7 @@ pub use split::{SplitEntry, SplitWhen};
 pub(super) use tier::check_tenant;
 pub use tier::{Tenant, Tier};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
+pub use tracing::{Otlp, Tracing};
 
 use std::path::PathBuf;
 
@@ -112,6 +114,8 @@ pub struct Config {
     pub path_policy: PathPolicy,
     /// Where a line for each request is written.
     pub access_log: AccessLog,
+    /// Which traces are sent to a collector. Left out, none are.
+    pub tracing: Option<Tracing>,
     /// Which credentials are taken, and what they stand for.
     pub callers: Callers,
     /// Limits by tier. `free`, `basic`, `premium` and `enterprise` exist already; what is written here overrides them
@@ -137,7 +141,7 @@ pub struct Config {
 impl Read for Config {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["store", "tracing", "tls", "plugins"]);
+            f.not_built(&["store", "tls", "plugins"]);
             let listeners = f.required_map("listeners");
             let client_address = f.section_anyway("client_address");
             let admin = f.sound(|f| f.section_or_off("admin"));
@@ -151,6 +155,7 @@ impl Read for Config {
             let security_headers = f.or("security_headers", SecurityHeaders::Off);
             let path_policy = f.section_anyway("path_policy");
             let access_log = f.sound(|f| f.optional("access_log")).unwrap_or(AccessLog::Stdout);
+            let tracing = f.sound(|f| f.optional("tracing"));
             let callers = f.section("callers").or_else(|| f.default_section("callers"));
             let tiers = tier::tiers(f);
             let tenants = tier::tenants(f);
@@ -176,6 +181,7 @@ impl Read for Config {
                 security_headers,
                 path_policy: path_policy?,
                 access_log,
+                tracing,
                 tiers,
                 tenants,
                 state_file,

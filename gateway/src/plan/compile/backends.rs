@@ -201,6 +201,7 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
         },
         balance: balance(balanced),
         preserve_host: **preserve_host,
+        is_traced: config.tracing.is_some(),
         idle_stream: *limits.idle_stream,
         stream_limit: limits.stream_limit.as_ref().map(|limit| limit.value),
         when_none_is_up: match **when_none_is_up {

@@ -33,6 +33,7 @@ mod splits;
 #[cfg(test)]
 mod tests;
 mod tls_files;
+mod tracing;
 mod wanted;
 mod warnings;
 
@@ -120,6 +121,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let (admin, operator_token) = admin::compile(&mut compiler).unzip();
     let revocations = callers::revocations(&mut compiler);
     let store = shared_store::compile(&mut compiler);
+    let tracing = tracing::compile(&mut compiler);
     let authenticator = callers::compile(&mut compiler, &tables);
     let routes = routes::compile(&mut compiler, &mut tables, &backends);
     let time = time_limits(&mut compiler);
@@ -158,6 +160,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         workers: _,
         // Read at the start alone.
         access_log: _,
+        tracing: _,
         client_address,
         time_limits,
         request_limits,
@@ -221,6 +224,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             listeners,
             workers,
             store,
+            tracing,
             state_file: state_file.as_ref().map(|file| file.value.clone()),
             admin,
             operator_token: operator_token.flatten(),
