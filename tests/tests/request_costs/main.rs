@@ -24,14 +24,14 @@ const TABLE: [(Exchange, Costs); 5] = [
     (
         Exchange::Plain,
         Costs {
-            allocations: 17.0,
+            allocations: 14.0,
             system_calls: 6.0,
         },
     ),
     (
         Exchange::Token,
         Costs {
-            allocations: 17.0,
+            allocations: 14.0,
             system_calls: 6.0,
         },
     ),
@@ -45,14 +45,14 @@ const TABLE: [(Exchange, Costs); 5] = [
     (
         Exchange::Http2,
         Costs {
-            allocations: 22.0,
+            allocations: 21.0,
             system_calls: 6.0,
         },
     ),
     (
         Exchange::Aggregate,
         Costs {
-            allocations: 72.0,
+            allocations: 73.0,
             system_calls: 11.5,
         },
     ),

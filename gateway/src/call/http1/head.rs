@@ -12,6 +12,9 @@ use crate::call::stamp::{self, stamp_attempt};
 use crate::header_fields::{Digits, GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
 use crate::wire::http1::{BodyLength, begin_request_head, end_head, write_field};
 
+/// Bytes that a head usually needs.
+const USUAL: usize = 1024;
+
 /// Head of the request of one attempt.
 #[derive(Clone, Copy)]
 pub(crate) struct AttemptHead<'a> {
@@ -49,6 +52,7 @@ impl AttemptHead<'_> {
         let own = [&header::HOST, &X_REQUEST_TIMEOUT_MS, &X_ATTEMPT, &GRPC_TIMEOUT];
         let fields = self.headers.iter().filter(|(name, _)| !own.contains(name));
         let start = (self.method.as_str(), self.target.as_str(), Some(self.host));
+        out.reserve(USUAL);
         begin_request_head(out, start, fields);
         let milliseconds = u64::try_from(self.remaining.as_millis()).unwrap_or(u64::MAX);
         write_field(out, X_REQUEST_TIMEOUT_MS.as_str(), Digits::of(milliseconds).as_bytes());

@@ -6,6 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::kind::FieldKind;
 use super::{Refusal, Result};
 
+/// Most fields that the gateway adds to the head of a request.
+const ADDED: usize = 16;
+
 /// Place of a field line in the bytes of its section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -62,12 +65,12 @@ impl Fields {
             .map(|field| field.value)
     }
 
-    /// Copies the names, and shares the bytes of the values.
+    /// Copies the names, and shares the bytes of the values. The map has room for the fields that the gateway adds.
     ///
     /// # Errors
     /// Refuses more fields than a map can hold.
     pub fn to_map(&self) -> Result<HeaderMap> {
-        let mut map = HeaderMap::with_capacity(self.places.len());
+        let mut map = HeaderMap::with_capacity(self.places.len() + ADDED);
         for place in &self.places {
             self.append_to(&mut map, place)?;
         }
@@ -79,7 +82,7 @@ impl Fields {
     /// # Errors
     /// Refuses more fields than a map can hold.
     pub fn to_map_without_framing(&self) -> Result<HeaderMap> {
-        let mut map = HeaderMap::with_capacity(self.places.len());
+        let mut map = HeaderMap::with_capacity(self.places.len() + ADDED);
         for place in self.places.iter().filter(|place| !place.kind.is_framing()) {
             self.append_to(&mut map, place)?;
         }
