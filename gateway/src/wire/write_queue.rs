@@ -61,6 +61,13 @@ impl WriteQueue {
         !self.content.is_empty() || !self.after.is_empty()
     }
 
+    /// Drops everything, and keeps the buffer for what comes next.
+    pub fn clear(&mut self) {
+        self.out.clear();
+        self.content = Bytes::new();
+        self.after = b"";
+    }
+
     /// Drops everything, and gives the memory back.
     pub fn discard(&mut self) {
         *self = Self::default();

@@ -91,7 +91,7 @@ impl MessageStream {
     /// Begins an exchange. `fields` is the maximum number of fields of its answer.
     pub(crate) fn begin(&mut self, head: &AttemptHead<'_>, body: Outbound, fields: usize) {
         let length = head.length_of(&body);
-        self.output.discard();
+        self.output.clear();
         head.write(self.output.buffer(), length);
         self.encoder = BodyEncoder::new(length);
         self.body = body;
