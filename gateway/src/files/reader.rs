@@ -27,6 +27,9 @@ pub struct FileVersion {
 /// Callback that is called before each file is read.
 pub type OnRead = Arc<dyn Fn(&Path) + Send + Sync>;
 
+/// Reason why a file was not read: the version that was found, and the error.
+type Unread = (Option<Stamp>, ErrorKind, String);
+
 /// Reads each file once and keeps its content.
 #[derive(Clone, Default)]
 pub struct FileReader {
@@ -36,7 +39,7 @@ pub struct FileReader {
     unreachable: BTreeSet<PathBuf>,
     on_read: Option<OnRead>,
     /// Results by path: the content, or the error.
-    read: BTreeMap<PathBuf, Result<FileVersion, (Option<Stamp>, ErrorKind, String)>>,
+    read: BTreeMap<PathBuf, Result<FileVersion, Unread>>,
 }
 
 impl FileReader {
@@ -67,7 +70,7 @@ impl FileReader {
         }
     }
 
-    fn read_anew(&self, path: &Path) -> Result<FileVersion, (Option<Stamp>, ErrorKind, String)> {
+    fn read_anew(&self, path: &Path) -> Result<FileVersion, Unread> {
         if self.unreachable.contains(path) {
             return Err((None, ErrorKind::Other, "its file system does not answer".to_owned()));
         }
