@@ -38,6 +38,7 @@ pub mod response;
 pub mod routing;
 pub mod server;
 pub mod setting;
+pub mod simulation;
 pub mod stale_cache;
 pub mod store;
 pub mod template;

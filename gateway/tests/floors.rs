@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 17] = [
     &["plan"],
     &["control", "pipeline"],
     &["server"],
-    &["admin"],
+    &["admin", "simulation"],
     &["hand_over"],
     &["cli"],
 ];

@@ -16,6 +16,7 @@ pub mod health_check;
 mod http1;
 mod http2;
 mod judge;
+pub mod memory_pipe;
 pub mod mirror;
 pub mod pool;
 pub mod replay;

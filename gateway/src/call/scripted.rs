@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::backend::Backend;
 use super::endpoints::{Member, Pools};
 use super::http1::MessageStream;
+use super::memory_pipe::MemoryPipe;
 use super::pool::Connection;
 use super::transport::Transport;
 use crate::clock;
@@ -144,7 +145,7 @@ impl Scripted {
     }
 
     fn connect(self: Arc<Self>) -> Connection {
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (ours, theirs) = MemoryPipe::new();
         let service = service_fn(move |request| Arc::clone(&self).answer(request));
         tokio::spawn(async move {
             // However the connection ends, its other end has already been told.
@@ -152,7 +153,7 @@ impl Scripted {
                 .serve_connection(TokioIo::new(theirs), service)
                 .await;
         });
-        Connection::new(MessageStream::new(Transport::Pipe(ours)), clock::now())
+        Connection::new(MessageStream::new(Transport::Memory(ours)), clock::now())
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<ScriptedBody>, Broke> {

@@ -10,13 +10,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::memory_pipe::MemoryPipe;
+
 pub enum Transport {
     Plain(TcpStream),
     /// Boxed, because a session takes a kilobyte and most connections have none.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Pipe in memory.
-    #[cfg(test)]
-    Pipe(tokio::io::DuplexStream),
+    /// Connection in memory, to a scripted backend.
+    Memory(MemoryPipe),
 }
 
 impl Transport {
@@ -28,8 +29,7 @@ impl Transport {
             Self::Plain(socket) => (socket, true),
             // Messages of TLS itself may come at any time.
             Self::Tls(stream) => (stream.get_ref().0, false),
-            #[cfg(test)]
-            Self::Pipe(_) => return false,
+            Self::Memory(pipe) => return pipe.is_closed(),
         };
         match SockRef::from(socket).peek(&mut byte) {
             Ok(count) => count == 0 || is_plain,
@@ -44,8 +44,7 @@ macro_rules! either {
         match $self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).$method($($argument),*),
             Self::Tls(stream) => Pin::new(stream).$method($($argument),*),
-            #[cfg(test)]
-            Self::Pipe(stream) => Pin::new(stream).$method($($argument),*),
+            Self::Memory(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }
@@ -73,8 +72,7 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
-            #[cfg(test)]
-            Self::Pipe(stream) => stream.is_write_vectored(),
+            Self::Memory(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -16,9 +16,11 @@ mod run;
 mod schema;
 mod service_manager;
 mod signals;
+mod simulate;
 mod start;
 mod status;
 mod take_over;
+mod test;
 mod token;
 mod top;
 mod upgrade;
@@ -56,6 +58,10 @@ enum Command {
     Check(check::Options),
     /// Say what a config decides on a request and why, or what a running gateway would do with it now.
     Explain(explain::Options),
+    /// Run policy tests of a config: requests on virtual time, scripted backends, and what must come of them.
+    Test(test::Options),
+    /// Say what a config does with a recorded or a described load, on virtual time.
+    Simulate(simulate::Options),
     /// Look for troubles in what a running gateway has counted, and say which line to change.
     Doctor(doctor::Options),
     /// Show what a running gateway does now, its backends in trouble first.
@@ -128,6 +134,8 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::check(&options),
         Command::Explain(options) => explain::explain_request(&options),
+        Command::Test(options) => test::test(&options),
+        Command::Simulate(options) => simulate::simulate(&options),
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Status(options) => status::status(&options),
         Command::Top(options) => top::top(&options),

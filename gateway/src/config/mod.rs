@@ -22,6 +22,7 @@ mod line_indentation;
 mod mistake;
 mod model;
 mod named;
+pub mod policy_tests;
 mod reader;
 #[cfg(test)]
 mod reference;

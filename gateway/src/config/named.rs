@@ -4,13 +4,14 @@
 //! entries have the same name.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::mistake::{Code, Mistake};
 use super::span::At;
 use super::{hint, variables};
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct NamedMap<T> {
     entries: Vec<(At<Arc<str>>, T)>,
     places: HashMap<Arc<str>, usize>,
@@ -107,6 +108,11 @@ impl<T> NamedMap<T> {
         }))
     }
 
+    /// Adds an entry that is not written.
+    pub fn put(&mut self, name: &str, value: T) {
+        self.set(At::unwritten(Arc::from(name)), value);
+    }
+
     /// Makes room for more entries, which may be large.
     pub(super) fn reserve(&mut self, more: usize) {
         self.entries.reserve(more);
@@ -122,6 +128,15 @@ impl<T> NamedMap<T> {
                 self.entries.push((name, value));
             }
         }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for NamedMap<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.entries.iter();
+        f.debug_map()
+            .entries(entries.map(|(name, value)| (&*name.value, value)))
+            .finish()
     }
 }
 

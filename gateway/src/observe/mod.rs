@@ -29,10 +29,11 @@ pub mod timestamp;
 pub mod traces;
 pub mod unknown_tiers;
 
+use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crate::clock;
@@ -57,6 +58,15 @@ pub use tenants::TenantMetrics;
 pub use traces::Traces;
 pub use unknown_tiers::UnknownTier;
 
+/// Function that sees each finished request.
+struct Watcher(Box<dyn Fn(&RequestRecord) + Send + Sync>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher(..)")
+    }
+}
+
 /// Everything that observes requests. One per process, shared by its workers.
 #[derive(Debug)]
 pub struct Observer {
@@ -66,6 +76,8 @@ pub struct Observer {
     pub refusal_groups: RefusalGroups,
     pub traces: Arc<Traces>,
     unrouted: Arc<RouteMetrics>,
+    /// Sees each finished request; only on virtual time.
+    watcher: OnceLock<Watcher>,
     /// Set when the drain is over. Requests that still run are then ended by the gateway.
     cutting: AtomicBool,
 }
@@ -88,8 +100,14 @@ impl Observer {
             refusal_groups: RefusalGroups::default(),
             traces,
             unrouted,
+            watcher: OnceLock::new(),
             cutting: AtomicBool::new(false),
         }))
+    }
+
+    /// Has `watch` called with each finished request from now on. Only the first call has an effect.
+    pub fn watch(&self, watch: impl Fn(&RequestRecord) + Send + Sync + 'static) {
+        let _ = self.watcher.set(Watcher(Box::new(watch)));
     }
 
     /// Begins to follow a request. The guard is boxed, because it is moved often until its request ends.
@@ -125,6 +143,9 @@ impl Observer {
         self.rejections.note(record);
         self.refusal_groups.note(record);
         self.traces.note(record);
+        if let Some(Watcher(watch)) = self.watcher.get() {
+            watch(record);
+        }
         self.access_log.write(record);
     }
 }

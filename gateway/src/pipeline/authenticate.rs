@@ -49,7 +49,7 @@ pub(super) async fn authenticate<'a>(
         let failures = plan.failures.as_ref()?;
         Some(failures.hold(Owner::Address(address), Origin::Request).charge(1))
     };
-    let assumed = identification.assumed();
+    let assumed = identification.assumed().or(peer.assumed.as_deref());
     if let Some(identified) = assumed.and_then(|assumed| assumed.identify(plan, route, unix_now)) {
         return conclude(identified, found, charges, failure);
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::explain::AssumedCaller;
 use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::headers::Scheme;
 use crate::overload::WorkerLoad;
@@ -22,4 +23,6 @@ pub struct Peer {
     pub certificate: Option<Arc<CallerCertificate>>,
     /// Takes interim answers of backends, where they can be passed on.
     pub interim: Option<Arc<InterimAnswers>>,
+    /// The caller of each request in place of credentials. Only a connection of virtual time has one.
+    pub assumed: Option<Box<AssumedCaller>>,
 }

@@ -63,6 +63,7 @@ impl ConnectionGuard {
             scheme,
             certificate: None,
             interim: Some(Arc::default()),
+            assumed: None,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod activation;
 pub mod descriptors;
 mod last_words;
 pub mod lifecycle;
+mod memory;
 pub mod sockets;
 
 mod certificate_sweep;
@@ -37,6 +38,7 @@ use tokio::runtime::Handle;
 
 use self::handshakes::HandshakeTime;
 pub use self::lifecycle::{Lifecycle, Phase};
+pub use self::memory::MemoryServer;
 use self::reaper::Reaper;
 use self::sockets::Bound;
 use self::worker::Worker;

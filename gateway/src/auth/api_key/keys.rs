@@ -126,6 +126,12 @@ impl ApiKeys {
         self.keys.iter().position(is_asked).map(|row| self.caller(row))
     }
 
+    /// Returns the caller of the key with this id, whether or not it is valid now.
+    pub fn holder(&self, id: &str) -> Option<Caller> {
+        let row = self.keys.iter().position(|key| *key.id == *id)?;
+        Some(self.caller(row))
+    }
+
     pub fn header(&self) -> &HeaderName {
         &self.header
     }

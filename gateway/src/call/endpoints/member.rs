@@ -7,6 +7,8 @@ use http::HeaderValue;
 use http::uri::Authority;
 use rustls::pki_types::ServerName;
 
+use crate::call::memory_pipe::Dial;
+
 /// Scheme, host and port of a URL in the config or in another source (RFC 6454 section 4). Its host may have several
 /// addresses.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Origin {
     pub(crate) authority: Authority,
     /// Name that the certificate must carry. `None` means plain text.
     pub(super) server_name: Option<ServerName<'static>>,
+    /// Opens the connections in place of a network, for plans that run on virtual time.
+    pub(super) dial: Option<Arc<dyn Dial>>,
 }
 
 /// Endpoint as a source lists it.
@@ -58,7 +62,19 @@ impl Origin {
             host: HeaderValue::from_str(authority).ok()?,
             authority: authority.parse().ok()?,
             server_name,
+            dial: None,
         })
+    }
+
+    /// Returns the same origin with connections that `dial` opens. No TLS is spoken on them.
+    pub fn dialled_by(&self, dial: Arc<dyn Dial>) -> Self {
+        Self {
+            url: Arc::clone(&self.url),
+            host: self.host.clone(),
+            authority: self.authority.clone(),
+            server_name: self.server_name.clone(),
+            dial: Some(dial),
+        }
     }
 
     /// Returns whether TLS is spoken with the endpoints.

@@ -105,6 +105,7 @@ impl Scene {
                 scheme: Scheme::Https,
                 certificate: None,
                 interim: None,
+                assumed: None,
             },
             now: Now {
                 moment: Moment::from_nanos(7_200_000_000_000),

@@ -23,13 +23,15 @@ const LONGEST: usize = 64 * 1024;
 
 /// A caller without a credential to check.
 #[derive(Debug, Clone)]
-pub(crate) enum AssumedCaller {
+pub enum AssumedCaller {
     /// Any caller of a tenant, with the rights that the route asks for.
     Tenant {
         tenant: Arc<str>,
         /// Tier that its credential names.
         tier: Option<Arc<str>>,
     },
+    /// The holder of the API key with this id.
+    Key(Arc<str>),
     /// The holder of a token with these claims, whose signature is good. Missing are filled in: `iss` and `aud` of the
     /// issuer, if there is only one, and an `exp`.
     Claims(Map<String, Value>),
@@ -53,6 +55,10 @@ impl AssumedCaller {
                     Some(caller) => caller,
                     None => any_of(tenant, tier.as_ref(), access, authenticator)?,
                 }
+            }
+            Self::Key(id) => {
+                let keys = authenticator.api_keys().filter(|_| access.admits(&Kind::ApiKey));
+                keys.and_then(|keys| keys.holder(id))?
             }
             Self::Claims(claims) => {
                 let issuer = issuer_of(authenticator.issuers(), claims);

@@ -27,9 +27,9 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Uri, Version, header};
 use serde::Serialize;
 
-pub(crate) use self::assumed::AssumedCaller;
+pub use self::assumed::AssumedCaller;
 pub use self::outcome::Outcome;
-pub use self::question::{Described, LINK, Question};
+pub use self::question::{Described, LINK, Question, assumed_caller};
 pub use self::step::Step;
 use super::decide::decide;
 use super::decision::{Decision, Findings, Identification};
@@ -117,6 +117,7 @@ pub fn explain(plan: &Plan, load: Arc<WorkerLoad>, question: Question, is_live: 
         scheme,
         certificate: None,
         interim: None,
+        assumed: None,
     };
     let trace = Trace::read_or_start(&parts.headers, false);
     let mut head = RequestHead::read(plan, parts, &trace);

@@ -129,13 +129,17 @@ impl Question {
         Ok(Self {
             parts,
             scheme,
-            caller: caller(described)?,
+            caller: assumed_caller(described)?,
             from: described.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         })
     }
 }
 
-fn caller(described: &Described) -> Result<Option<AssumedCaller>, String> {
+/// Returns the caller that a description assumes in place of credentials; `None` if its credentials are in the request.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub fn assumed_caller(described: &Described) -> Result<Option<AssumedCaller>, String> {
     let Described {
         key,
         tenant,
