@@ -18,6 +18,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod diff;
 pub mod files;
 #[cfg(test)]
 mod generated;

@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 17] = [
     &["tenancy"],
     &["plan"],
     &["control", "pipeline"],
-    &["server"],
+    &["diff", "server"],
     &["admin", "simulation"],
     &["hand_over"],
     &["cli"],

@@ -15,6 +15,7 @@ mod changes;
 mod connection_table;
 mod connections;
 mod dashboard;
+mod diff;
 mod documents;
 mod events;
 mod explain;
@@ -205,6 +206,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/history", get(history::show))
         .route(events::PATH, get(events::stream))
         .route(LINK, get(explain::get).post(explain::post))
+        .route(diff::LINK, post(diff::post))
         .route(
             "/api/v1/revocations",
             get(revocations::show)

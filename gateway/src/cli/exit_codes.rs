@@ -11,7 +11,7 @@ const USAGE: u8 = 2;
 type Codes = &'static [(u8, &'static str)];
 
 /// Codes of commands that have not only the usual ones.
-const CODES: [(&str, Codes); 9] = [
+const CODES: [(&str, Codes); 12] = [
     (
         "run",
         &[
@@ -35,6 +35,30 @@ const CODES: [(&str, Codes); 9] = [
             (OK, "explained, whatever would happen to the request"),
             (FAILED, "failed, such as no gateway that answers"),
             (INVALID_CONFIG, "the config is invalid"),
+        ],
+    ),
+    (
+        "test",
+        &[
+            (OK, "all expectations hold"),
+            (FAILED, "one does not, or less is covered than --fail-under asks for"),
+            (INVALID_CONFIG, "a file of tests or a config is invalid"),
+        ],
+    ),
+    (
+        "diff",
+        &[
+            (OK, "both decide alike on every request"),
+            (FAILED, "they do not, or no gateway answers"),
+            (INVALID_CONFIG, "a config is invalid"),
+        ],
+    ),
+    (
+        "simulate",
+        &[
+            (OK, "simulated"),
+            (FAILED, "the log cannot be read"),
+            (INVALID_CONFIG, "the config or the file of loads is invalid"),
         ],
     ),
     (

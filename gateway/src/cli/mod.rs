@@ -4,6 +4,7 @@ mod admin_client;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod diff;
 mod doctor;
 mod exit_codes;
 mod explain;
@@ -60,6 +61,8 @@ enum Command {
     Explain(explain::Options),
     /// Run policy tests of a config: requests on virtual time, scripted backends, and what must come of them.
     Test(test::Options),
+    /// Say what two configs decide differently, and which settings differ.
+    Diff(diff::Options),
     /// Say what a config does with a recorded or a described load, on virtual time.
     Simulate(simulate::Options),
     /// Look for troubles in what a running gateway has counted, and say which line to change.
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::check(&options),
         Command::Explain(options) => explain::explain_request(&options),
         Command::Test(options) => test::test(&options),
+        Command::Diff(options) => diff::diff(&options),
         Command::Simulate(options) => simulate::simulate(&options),
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Status(options) => status::status(&options),

@@ -19,10 +19,6 @@ use crate::simulation::{Simulation, compile, on_virtual_time, policy_test, repla
 const SHOWN: usize = 20;
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 it was simulated; 1 the log cannot be read; 2 wrong usage; 78 the config or the \
-                        file of loads has mistakes."
-)]
 pub(super) struct Options {
     /// Loads, as a file of policy tests; what it expects is not looked at.
     #[arg(value_name = "FILE", required_unless_present = "log", conflicts_with = "log")]

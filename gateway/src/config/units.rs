@@ -11,7 +11,7 @@ use super::mistake::Code;
 use super::scalar::{Scalar, Wrong};
 
 /// A rate: `count` per `per`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     pub count: NonZeroU64,
     /// One second, minute, hour or day.
@@ -79,6 +79,23 @@ impl Rate {
         Self {
             count,
             per: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Writes the rate in one form, however it is written: in lowest terms, per second.
+impl fmt::Debug for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut count, mut seconds) = (self.count.get(), self.per.as_secs());
+        let (mut divisor, mut rest) = (count, seconds);
+        while rest != 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        count /= divisor.max(1);
+        seconds /= divisor.max(1);
+        match seconds {
+            1 => write!(f, "{count}/s"),
+            _ => write!(f, "{count}/{seconds}s"),
         }
     }
 }

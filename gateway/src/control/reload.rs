@@ -107,6 +107,19 @@ pub fn read(path: &Path, state: &State, generation: u64) -> Result<(Compiled, Lo
     compile_readable(config::load_by(path, FileReader::default())?, state, generation)
 }
 
+/// Compiles an earlier text of the config at `path`, whose files `reader` gives.
+///
+/// # Errors
+/// Every mistake in the config, ready to be shown.
+pub fn read_text(
+    path: &Path,
+    text: &str,
+    reader: FileReader,
+    state: &State,
+) -> Result<(Compiled, Loaded), Box<Invalid>> {
+    compile_readable(config::load_again(path, text, reader)?, state, 1)
+}
+
 /// Applies a plan's limits and settings to the state that it shares with earlier plans.
 pub fn take_effect(plan: &Plan, state: &State) {
     let now = clock::Now::read();

@@ -106,6 +106,13 @@ impl FileReader {
         }
     }
 
+    /// Returns the versions of all files that were read.
+    pub fn all(&self) -> FileSet {
+        let read = self.read.iter();
+        read.filter_map(|(path, version)| Some((path.clone(), version.as_ref().ok()?.clone())))
+            .collect()
+    }
+
     /// Returns the versions of those `paths` that were read.
     pub fn versions<'p>(&self, paths: impl IntoIterator<Item = &'p PathBuf>) -> FileSet {
         let version = |path: &PathBuf| Some((path.clone(), self.read.get(path)?.as_ref().ok()?.clone()));

@@ -67,7 +67,12 @@ pub fn on_virtual_time<F: Future>(future: F) -> io::Result<F::Output> {
     fastrand::seed(SEED);
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build()?;
-    Ok(runtime.block_on(future))
+    Ok(runtime.block_on(async {
+        // Windows are cut at fixed times of the process's clock. From a whole hour on, they are cut alike in each run.
+        let hours = clock::now().since(Moment::ZERO).as_secs() / 3600 + 1;
+        clock::wait_until(Moment::ZERO + Duration::from_secs(hours * 3600)).await;
+        future.await
+    }))
 }
 
 /// Reads and compiles a config for virtual time. Limits that replicas would share are counted here alone.

@@ -20,6 +20,7 @@ mod charges;
 mod client_address;
 mod client_authorities;
 mod config;
+mod config_diff;
 mod connections;
 mod cors;
 mod create_order;

@@ -116,7 +116,10 @@ fn a_described_load_is_told_with_its_limits_breakers_and_peaks() {
 
 #[test]
 fn what_is_no_log_is_refused() {
-    let config = Config::default().route("r", "{ match: { path: / }, respond: { status: 204 } }");
+    let config = Config::default().route(
+        "r",
+        "{ match: { path: / }, access: { any_of: [anonymous] }, respond: { status: 204 } }",
+    );
     let setup = Setup::new(config.to_string()).file("other.log", "GET / 200\n{}\n");
     let told = cli(&["simulate", "--log", "other.log"], &setup);
     assert_eq!(told.code, Some(1), "{told:?}");

@@ -15,10 +15,6 @@ use crate::simulation::coverage::{Item, Reached};
 use crate::simulation::policy_test::{self, FileReport, by_config};
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 all hold; 1 an expectation does not, or less is covered than --fail-under asks \
-                        for; 2 wrong usage; 78 a file of tests or a config has mistakes."
-)]
 pub(super) struct Options {
     /// Files of tests, in YAML.
     #[arg(value_name = "FILE", required = true)]

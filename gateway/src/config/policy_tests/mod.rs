@@ -117,7 +117,7 @@ impl Read for PolicyTests {
             match f.value("tests") {
                 Some(value) => {
                     keyed(&value, &mut tests, any_name, |_, steps| read_as::<Vec<Step>>(steps))?;
-                    if tests.is_empty() {
+                    if value.entries("a map keyed by name").is_some_and(<[_]>::is_empty) {
                         let message = "`tests` must have at least one entry";
                         f.push(Mistake::new(Code::OutOfRange, value.key, message));
                     }
