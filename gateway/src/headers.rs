@@ -137,7 +137,7 @@ static NO_TRAILERS: [HeaderName; 24] = [
     VIA,
 ];
 
-/// Removes trailers of a request that must not arrive at its end: those of [`NO_TRAILERS`], because it is too late for
+/// Removes trailers of a request that must not arrive at its end: those of `NO_TRAILERS`, because it is too late for
 /// them, and those that only the gateway may set, because a backend may merge trailers into the header fields.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     remove(trailers, |kind| kind != Kind::EndToEnd);

@@ -2,7 +2,7 @@
 //!
 //! Every refusal is counted, unlike in the list of single rejections. Invariant: the number of groups is bounded. A
 //! refusal of a known group costs a hash of its names and an addition, and waits for nothing. If no place is left for a
-//! new group, it replaces one that has been quiet for [`QUIET`]; otherwise its refusals are counted together with those
+//! new group, it replaces one that has been quiet for a while; otherwise its refusals are counted together with those
 //! of all other such groups.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
