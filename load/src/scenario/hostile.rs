@@ -126,7 +126,9 @@ async fn settled(gateway: &Gateway, descriptors: f64) -> Result<Holdings> {
     loop {
         let now = Holdings::of(gateway).await?;
         if now.descriptors <= descriptors + POOLED || Instant::now() > until {
-            return Ok(now);
+            // The allocator gives freed pages back after half a second.
+            sleep(Duration::from_secs(2)).await;
+            return Holdings::of(gateway).await;
         }
         sleep(Duration::from_millis(100)).await;
     }

@@ -3,7 +3,7 @@
 use fixtures::fleet::{Behaviour, Fault};
 use tests::configs::{Config, UNGUARDED};
 use tests::message::{self, Message};
-use tests::{Gateway, Raw, Recorder, Script};
+use tests::{Gateway, Raw, Recorder, Script, eventually};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -71,6 +71,11 @@ const EXCHANGES: [(&str, &[u16]); 8] = [
 async fn a_request_cut_at_any_byte_leaves_nothing_behind() {
     let limits = "limits: { few: { in_flight: 1, per: route } }";
     let (recorder, gateway) = start(GUARDED, limits).await;
+    let total = async || {
+        let page = gateway.metrics().await;
+        page.sum("gateway_connections_total", &[]).unwrap_or_default()
+    };
+    let mut accepted = total().await;
     for (text, _) in EXCHANGES {
         let whole = bytes(text);
         for length in 0..=whole.len() {
@@ -82,6 +87,12 @@ async fn a_request_cut_at_any_byte_leaves_nothing_behind() {
                 } else {
                     drop(caller);
                 }
+                // It may be gone before the gateway has even accepted it.
+                accepted += 1.0;
+                eventually(SOON, "it is accepted", || async {
+                    (total().await == accepted).then_some(())
+                })
+                .await;
                 gateway.metric_becomes("gateway_connections", &[], 0.0).await;
                 let about = format!("{text}, cut after {length}, reset: {resets}");
                 for family in ["gateway_requests_in_flight", "gateway_bulkhead_in_use"] {
@@ -91,6 +102,7 @@ async fn a_request_cut_at_any_byte_leaves_nothing_behind() {
             }
         }
         let told = gateway.raw(AFTER).await;
+        accepted += 1.0;
         assert!(
             told.starts_with("HTTP/1.1 200"),
             "a slot or a token is lost: {text}: {told}"

@@ -28,8 +28,9 @@ use crate::wire::interim::InterimAnswers;
 use crate::wire::upload::{UploadWriter, Wanted};
 use crate::wire::write_queue::WriteQueue;
 
-/// Least and largest size in bytes of the room for one read. It grows while reads of a body fill it.
-const LEAST_ROOM: usize = 8 * 1024;
+/// Least and largest size in bytes of the room for one read. It grows while reads fill it. A slow head holds the least
+/// one, and thousands of them may be sent at once.
+const LEAST_ROOM: usize = 2 * 1024;
 const MOST_ROOM: usize = 64 * 1024;
 /// Size in bytes of a read without a buffer.
 pub(super) const FIRST: usize = 4096;
@@ -37,8 +38,8 @@ pub(super) const FIRST: usize = 4096;
 /// Waits after which a caller that has closed its direction is asked whether it still waits for its answer, and after
 /// which it is looked whether it has refused the question. The last wait is doubled each time, up to the longest.
 const PROBE_WAITS: [Duration; 4] = [
-    Duration::from_millis(100),
-    Duration::from_millis(25),
+    Duration::from_millis(10),
+    Duration::from_millis(10),
     Duration::from_millis(100),
     Duration::from_millis(400),
 ];
@@ -55,7 +56,7 @@ pub(super) fn poll_first<S: AsyncRead + Unpin>(socket: &mut S, cx: &mut Context<
     ready!(Pin::new(socket).poll_read(cx, &mut piece))?;
     let mut received = BytesMut::new();
     if !piece.filled().is_empty() {
-        received.reserve(LEAST_ROOM);
+        received.reserve(LEAST_ROOM.max(piece.filled().len()));
         received.extend_from_slice(piece.filled());
     }
     Poll::Ready(Ok(received))
