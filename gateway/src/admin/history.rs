@@ -1,9 +1,9 @@
 //! `GET /api/v1/history`: what was counted in the last hour, in points of ten seconds, of the whole gateway and of each
 //! route, backend and tenant.
 //!
-//! It is kept so that a dashboard that is opened after the trouble began still shows it. The memory is bounded: 360
-//! points of 16 bytes for at most 3 x 250 names, which is less than 4.5 MB. Of more names, those with the most failures
-//! and requests are kept.
+//! The server keeps the hour, so that a dashboard shows trouble that began before it was opened. The memory is bounded:
+//! 360 points of 16 bytes for at most 3 x 250 names, which is less than 4.5 MB. Of more names, those with the most
+//! failures and requests are kept.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,7 @@ const MOST: usize = 250;
 /// Number of points that count as recent: a minute.
 const RECENT: usize = 6;
 
-/// What is counted of one thing.
+/// Total counts of the gateway, or of one route, backend or tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counted {
     /// Requests, or calls of a backend.
@@ -48,7 +48,7 @@ pub(super) struct Counted {
     pub(super) incomplete: u64,
 }
 
-/// What was counted within one point. A count that does not fit is shown as the largest one.
+/// Counts of the ten seconds of one point. A count that does not fit is shown as the largest one.
 #[derive(Debug, Clone, Copy, Default)]
 struct Point([u32; 4]);
 

@@ -131,7 +131,7 @@ pub(super) async fn set(
     })))
 }
 
-/// What was done.
+/// Answer to a change of a quota's count.
 struct Set {
     was: u64,
     balance: u64,

@@ -76,7 +76,7 @@ pub struct Loaded {
     pub unsound: Unsound,
 }
 
-/// As much of a config as can be read.
+/// Config that may hold mistakes, as far as it can be read.
 #[derive(Debug)]
 pub struct Readable {
     pub loaded: Loaded,
@@ -195,7 +195,7 @@ fn finish(
 
 /// Result of reading one source.
 struct Reading<T> {
-    /// What could be read, without the entries that are mistaken.
+    /// Content without the entries that are mistaken.
     value: Option<T>,
     mistakes: Mistakes,
     warnings: Mistakes,

@@ -52,7 +52,7 @@ struct Report {
     fail_under: Option<u8>,
 }
 
-/// What the tests have covered of one config.
+/// Coverage of one config by the tests: which routes, limits, tiers and reasons they reached.
 struct Coverage {
     config: PathBuf,
     items: Vec<Item>,

@@ -89,7 +89,7 @@ pub enum SlotLimit {
 }
 
 words! {
-    /// What becomes of interim answers of a backend.
+    /// Treatment of the interim answers (1xx) of a backend.
     pub enum Informational {
         /// They are passed on to the caller.
         Forward = "forward",

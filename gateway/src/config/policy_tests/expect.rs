@@ -1,4 +1,4 @@
-//! What must hold for the requests of a step.
+//! Expectations of a policy test: what must hold for the requests of a step.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub struct Expect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReasonWord(pub Option<Reason>);
 
-/// Where requests are sent.
+/// Expected backends of the requests of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SentTo {
     /// A backend, or `nothing`.
