@@ -7,6 +7,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that reads clocks")]
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -68,10 +71,71 @@ impl Now {
     }
 }
 
-/// Returns the monotonic time.
+/// Returns the monotonic time. Within a poll of [`held_in_each_poll`] it is that of the first reading.
 #[inline]
 pub fn now() -> Moment {
-    since_epoch(Instant::now())
+    match HELD.get() {
+        Held::Off => since_epoch(Instant::now()),
+        Held::Unread => {
+            let now = since_epoch(Instant::now());
+            HELD.set(Held::At(now));
+            now
+        }
+        Held::At(now) => now,
+    }
+}
+
+/// Reads the monotonic time also where it stands still, from where it then goes on. For the time of work that one poll
+/// does.
+pub fn read_anew() -> Moment {
+    if let Held::At(_) = HELD.get() {
+        HELD.set(Held::Unread);
+    }
+    now()
+}
+
+/// Whether the time stands still on a thread.
+#[derive(Clone, Copy)]
+enum Held {
+    Off,
+    Unread,
+    At(Moment),
+}
+
+thread_local! {
+    static HELD: Cell<Held> = const { Cell::new(Held::Off) };
+}
+
+/// Returns a future in each of whose polls the time is read at most once: a poll waits for nothing, so little time passes
+/// in it.
+pub fn held_in_each_poll<F: Future + ?Sized>(mut future: Pin<Box<F>>) -> impl Future<Output = F::Output> {
+    poll_fn(move |cx| held(|| future.as_mut().poll(cx)))
+}
+
+/// Returns a future in whose polls every reading of the time is a new one, also within a poll of [`held_in_each_poll`].
+pub fn read_anew_in_each_poll<F: Future + ?Sized>(mut future: Pin<Box<F>>) -> impl Future<Output = F::Output> {
+    poll_fn(move |cx| {
+        let before = HELD.replace(Held::Off);
+        let polled = future.as_mut().poll(cx);
+        if let Held::Unread | Held::At(_) = before {
+            HELD.set(Held::Unread);
+        }
+        polled
+    })
+}
+
+/// Runs a function in which the time is read at most once.
+fn held<T>(poll: impl FnOnce() -> T) -> T {
+    /// Lets the time go on, also after a panic.
+    struct Release;
+    impl Drop for Release {
+        fn drop(&mut self) {
+            HELD.set(Held::Off);
+        }
+    }
+    HELD.set(Held::Unread);
+    let _release = Release;
+    poll()
 }
 
 fn since_epoch(instant: Instant) -> Moment {
@@ -197,6 +261,9 @@ impl rustls::time_provider::TimeProvider for TlsTime {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
     #[test]
@@ -204,6 +271,51 @@ mod tests {
         let told = unix_time();
         let read = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         assert!(read.abs_diff(told) < Duration::from_secs(60), "{read:?} {told:?}");
+    }
+
+    /// Reads the time until it has gone on.
+    fn later(than: Moment, read: impl Fn() -> Moment) -> Moment {
+        loop {
+            let now = read();
+            if now > than {
+                return now;
+            }
+        }
+    }
+
+    #[test]
+    fn the_time_stands_still_within_one_poll() {
+        let (first, second) = held(|| {
+            let first = now();
+            later(first, || since_epoch(Instant::now()));
+            (first, now())
+        });
+        assert_eq!(first, second);
+        let (first, second, third) = held(|| {
+            let first = now();
+            let second = later(first, read_anew);
+            (first, second, now())
+        });
+        assert!(first < second && second == third, "{first:?} {second:?} {third:?}");
+        std::panic::catch_unwind(|| held(|| panic!("within a poll"))).unwrap_err();
+        later(now(), now);
+    }
+
+    #[test]
+    fn the_time_goes_on_where_each_reading_counts() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let readings = Box::pin(async { later(now(), now) });
+        let mut readings = pin!(read_anew_in_each_poll(readings));
+        let (first, second) = held(|| {
+            let Poll::Ready(inner) = readings.as_mut().poll(&mut cx) else {
+                panic!("nothing is waited for");
+            };
+            let first = now();
+            assert!(first >= inner);
+            later(first, || since_epoch(Instant::now()));
+            (first, now())
+        });
+        assert_eq!(first, second);
     }
 
     #[test]

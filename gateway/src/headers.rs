@@ -1,12 +1,13 @@
 //! Removes header fields that must not pass through a gateway, and adds those that only a gateway may set.
 //!
 //! Functions in order of use: [`check`] refuses ambiguous framing; [`clean_request`] removes fields and returns what
-//! they ask of the gateway; [`request_id`], [`Trace`], [`stamp_forwarded`] and [`stamp_identity`] add fields
+//! they ask of the gateway; [`request_id`], [`Trace`], [`begin_forwarded`] and [`put_identity`] add fields
 //! once per request; the call adds its own for every attempt. On the way back, [`clean_response`] cleans the answer.
 //!
 //! Invariant: a cleaned request has no field of the caller's that names the caller, and a cleaned message has no field
 //! that belongs to one connection. A message without fields to remove causes no allocation.
 
+mod added;
 pub mod cookies;
 mod framing;
 mod names;
@@ -30,6 +31,7 @@ use crate::rejection::Rejection;
 use crate::setting::SettingId;
 
 pub use crate::header_fields::X_FORWARDED_FOR;
+pub use added::{AddedFields, AddedHeaders, is_added};
 pub use framing::{check, check_size};
 pub use names::is_always_removed;
 pub(crate) use names::{Kind, kind, needs_attention};
@@ -37,7 +39,7 @@ pub use names::{
     TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID, X_TENANT_ID, X_TENANT_TIER,
 };
 pub use request_hints::{RequestHints, wanted_deadline};
-pub use stamp::{Scheme, stamp_forwarded, stamp_identity, stamp_trailers};
+pub use stamp::{Scheme, begin_forwarded, continue_forwarded, put_identity, stamp_trailers};
 pub use trace::{Trace, TraceId, renew_span, request_id};
 pub use value_text::ValueText;
 pub use via::Via;
@@ -173,10 +175,14 @@ pub fn clean_answer_trailers(trailers: &mut HeaderMap) {
 /// The answer has a transfer coding other than `chunked` alone. The coding would be lost on the way, and the caller
 /// would take the coded bytes for the content.
 pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> Result<(), UnsupportedCoding> {
-    if !framing::is_chunked_or_absent(headers) {
-        return Err(UnsupportedCoding);
+    let is_removed = |kind| matches!(kind, Kind::HopByHop | Kind::Gateway);
+    // `Transfer-Encoding` and `Connection`, which may name others, are among those.
+    if headers.keys().any(|name| is_removed(names::kind(name.as_str()))) {
+        if !framing::is_chunked_or_absent(headers) {
+            return Err(UnsupportedCoding);
+        }
+        remove(headers, is_removed);
     }
-    remove(headers, |kind| matches!(kind, Kind::HopByHop | Kind::Gateway));
     headers.append(VIA, via.value(version));
     Ok(())
 }

@@ -48,7 +48,7 @@ use self::decision::{AuthorizedRequest, Findings, Stop};
 use self::exchange::Exchange;
 pub use self::peer::Peer;
 use self::request_head::RequestHead;
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::plan::{Destination, Plan};
 use crate::rejection::Rejection;
 use crate::response::{AnswerBody, Content};
@@ -91,13 +91,14 @@ async fn run(
         admit(peer, request)?;
     }
     let receipt = charge(plan, &mut decision).await?;
-    decision.write_head(plan, peer, &exchange.trace, &mut exchange.text);
+    let (trace, has_own_id) = (&exchange.trace, exchange.has_own_id);
+    decision.write_head(plan, peer, trace, has_own_id, &mut exchange.text);
     let request = match decision.outcome {
         Ok(request) => request,
         Err(Stop::Refused(rejection)) => return Err(rejection),
         Err(Stop::Preflight(fields)) => return Ok(respond::to_preflight(fields)),
     };
-    exchange.note_charge(receipt, request.budget);
+    exchange.note_charge(receipt, request.route, request.budget);
 
     let cost = request.route.cost;
     let answered = call(exchange, request, body).await;
@@ -120,7 +121,10 @@ async fn call(
     exchange.wait_for_tokens().await;
     match request.route.target.destination(request.chosen) {
         Destination::Backend { backend, rewrite } => exchange.call_backend(request, backend, rewrite, body).await,
-        Destination::Aggregate(aggregate) => Box::pin(exchange.call_aggregate(request, aggregate, body)).await,
+        Destination::Aggregate(aggregate) => {
+            // Its parts begin and end one after the other within a poll.
+            clock::read_anew_in_each_poll(Box::pin(exchange.call_aggregate(request, aggregate, body))).await
+        }
         Destination::Respond { status, headers, body } => Ok(respond::directly(status, headers, body)),
         Destination::Redirect(redirect) => exchange.redirect(redirect, &request),
     }

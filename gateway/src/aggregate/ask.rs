@@ -159,6 +159,7 @@ impl<'a> PartCaller<'a> {
             method: part.method.clone(),
             target,
             headers,
+            added: request.added.clone(),
             body,
             deadline: limits.deadline,
             deadline_by: limits.deadline_by,

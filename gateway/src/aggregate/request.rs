@@ -8,6 +8,7 @@ use policies::Deadline;
 use policies::bulkhead::Entrant;
 
 use crate::call::endpoints::HashKeys;
+use crate::headers::AddedFields;
 use crate::json::{Document, Reservation, Selection};
 use crate::setting::SettingId;
 use crate::template::{Captures, Query};
@@ -17,8 +18,10 @@ pub struct Request<'a> {
     pub method: &'a Method,
     pub captures: &'a Captures<'a>,
     pub query: &'a Query<'a>,
-    /// Cleaned header fields, with the gateway's own fields added.
+    /// Cleaned header fields.
     pub headers: &'a HeaderMap,
+    /// Fields that each backend gets beside these.
+    pub added: &'a AddedFields,
     pub claims: Option<&'a Document>,
     /// Values of the request body that parts use.
     pub body: Option<&'a Selection>,

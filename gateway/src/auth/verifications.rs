@@ -75,7 +75,7 @@ impl Verifications {
         Ok(VerificationPermit {
             budget: self,
             client,
-            began: clock::now(),
+            began: clock::read_anew(),
         })
     }
 
@@ -109,7 +109,7 @@ impl Verifications {
 impl VerificationPermit<'_> {
     /// Charges the check's time to the share, and a failed check to the client address.
     pub(crate) fn end(self, verified: bool) {
-        let now = Now::read();
+        let now = Now::at(clock::read_anew());
         let Verifications {
             per_address,
             share,

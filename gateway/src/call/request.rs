@@ -15,6 +15,7 @@ use super::endpoints::{Endpoint, HashKeys};
 use super::http1::AttemptHead;
 use super::mirror::MirrorOrder;
 use super::replay::{Outbound, Replay, Sending};
+use crate::headers::AddedFields;
 use crate::setting::SettingId;
 use crate::wire::interim::InterimAnswers;
 use crate::wire::slow_caller::Transfer;
@@ -26,6 +27,8 @@ pub struct CallRequest {
     pub target: PathAndQuery,
     /// Cleaned fields. They include the gateway's own fields except those of a single attempt.
     pub headers: HeaderMap,
+    /// Fields that are sent beside those in `headers`, which has none of their names.
+    pub added: AddedFields,
     pub body: CallBody,
     pub deadline: Deadline,
     /// Setting that `deadline` comes from; `None` if the caller set it.
@@ -94,6 +97,7 @@ impl CallRequest {
             method: &self.method,
             target: &self.target,
             headers: &self.headers,
+            added: &self.added,
             host: host_of(&self.headers, endpoint, settings),
             remaining,
             attempt,

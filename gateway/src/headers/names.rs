@@ -157,7 +157,8 @@ fn is_word_of_proxies(name: &str) -> bool {
             | [.., b'v', b'4' | b'6']
             | [.., b's', b's']
             | [.., b'o', b'r']
-            | [.., b's', b't']
+            // `forwarded-host` with any sign before its last word; `host` alone is in every request.
+            | [.., _, b'h', b'o', b's', b't']
             | [.., b't', b'o']
             | [.., b'd', b'r']
     );

@@ -72,6 +72,16 @@ impl HeaderRules {
         self.remove.is_empty() && self.rename.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
+    /// Returns every placeholder of the values.
+    pub fn uses(&self) -> impl Iterator<Item = &Placeholder> {
+        let values = self.set.iter().chain(&self.add);
+        let filled = values.filter_map(|(_, value)| match value {
+            FieldValue::Filled(template) => Some(template),
+            FieldValue::Fixed(_) => None,
+        });
+        filled.flat_map(Template::uses)
+    }
+
     /// Fills the templates from a request.
     pub fn fill(&self, sources: &Sources<'_>) -> FilledValues {
         let fill = |template: &Template| {

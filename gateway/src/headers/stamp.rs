@@ -1,12 +1,13 @@
 //! Adds the fields that only the gateway may send to a backend: the caller, and where the request comes from.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use bytes::Bytes;
-use http::header::{CONNECTION, FORWARDED, HOST, TE};
+use http::header::{CONNECTION, FORWARDED, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use smallvec::SmallVec;
 
+use super::added::put_line;
 use super::value_text::ValueText;
 use crate::client::address::ClientAddress;
 use crate::headers::{X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_TENANT_ID, X_TENANT_TIER};
@@ -27,11 +28,11 @@ impl Scheme {
     }
 }
 
-/// Adds the caller's identity; the values are prepared with the caller.
-pub fn stamp_identity(headers: &mut HeaderMap, tenant: &HeaderValue, tier: &HeaderValue, caller: &HeaderValue) {
-    headers.insert(&X_TENANT_ID, tenant.clone());
-    headers.insert(&X_TENANT_TIER, tier.clone());
-    headers.insert(&X_CALLER_ID, caller.clone());
+/// Writes the caller's identity; the values are prepared with the caller.
+pub fn put_identity(text: &mut ValueText, tenant: &HeaderValue, tier: &HeaderValue, caller: &HeaderValue) {
+    put_line(text, &X_TENANT_ID, tenant.as_bytes());
+    put_line(text, &X_TENANT_TIER, tier.as_bytes());
+    put_line(text, &X_CALLER_ID, caller.as_bytes());
 }
 
 /// Asks the backend for trailers. HTTP/1.1 needs `TE` in `Connection` (RFC 9110 section 10.1.4); HTTP/2 forbids it.
@@ -42,87 +43,68 @@ pub fn stamp_trailers(headers: &mut HeaderMap, version: Version) {
     }
 }
 
-/// Adds the client's address, scheme and host in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239).
-///
-/// Called once per request, after cleaning. If the peer is trusted, its lists are continued with the peer's address.
-/// Only the list that the client's address was read from is continued (see
-/// [`TrustedProxies::client_address`](crate::client::address::TrustedProxies::client_address)); the other list may come
-/// from the client and is written anew. `host` is as sent, and checked; empty if there is none.
-pub fn stamp_forwarded(
-    headers: &mut HeaderMap,
-    text: &mut ValueText,
-    client: &ClientAddress,
-    scheme: Scheme,
-    host: &str,
-) {
-    if client.trusted_peer {
-        continue_account(headers, client, scheme, host);
-    } else {
-        begin_account(headers, text, client, scheme, host);
+/// Writes the client's address, scheme and host in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239), for a
+/// peer that is not trusted. No earlier value of these fields is left after cleaning. `host` is as sent, and checked;
+/// empty if there is none.
+pub fn begin_forwarded(text: &mut ValueText, client: &ClientAddress, scheme: Scheme, host: &str) {
+    put_line(text, &X_FORWARDED_PROTO, scheme.as_str().as_bytes());
+    if !host.is_empty() {
+        put_line(text, &X_FORWARDED_HOST, host.as_bytes());
     }
-}
-
-/// Writes new fields for a peer that is not trusted; no earlier value is left. Both lists share their bytes.
-fn begin_account(headers: &mut HeaderMap, text: &mut ValueText, client: &ClientAddress, scheme: Scheme, host: &str) {
-    text.put(b"for=");
-    let from = match client.peer {
-        IpAddr::V4(ip) => {
-            let from = text.len();
-            put_v4(text, ip);
-            from..text.len()
-        }
-        IpAddr::V6(ip) => {
-            text.put(b"\"[");
-            let from = text.len();
-            text.put(ip.to_string().as_bytes());
-            let list = from..text.len();
-            text.put(b"]\"");
-            list
-        }
-    };
+    let address = AddressText::of(client.peer);
+    put_line(text, &X_FORWARDED_FOR, address.as_bytes());
+    text.put(b"forwarded: for=");
+    match client.peer {
+        IpAddr::V4(_) => text.put(address.as_bytes()),
+        IpAddr::V6(_) => [b"\"[", address.as_bytes(), b"]\""]
+            .into_iter()
+            .for_each(|piece| text.put(piece)),
+    }
     put_parameter(";proto=", scheme.as_str(), |piece| text.put(piece.as_bytes()));
     if !host.is_empty() {
         put_parameter(";host=", host, |piece| text.put(piece.as_bytes()));
     }
-    let text = text.take();
-    let list = text.slice(from);
-    headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
-    // The received host shares its bytes with the request, so the clone copies nothing.
-    if let Some(host) = headers.get(HOST).cloned() {
-        headers.insert(&X_FORWARDED_HOST, host);
-    } else if let (false, Ok(host)) = (host.is_empty(), HeaderValue::from_str(host)) {
-        headers.insert(&X_FORWARDED_HOST, host);
-    }
-    insert_shared(headers, &X_FORWARDED_FOR, list);
-    insert_shared(headers, &FORWARDED, text);
+    text.put(b"\r\n");
 }
 
-/// Writes an IPv4 address. Every request without a proxy needs it, and the formatting machinery would be its largest
-/// cost.
-fn put_v4(text: &mut ValueText, ip: std::net::Ipv4Addr) {
-    let mut digits = [b'.'; 15];
-    let mut end = 0;
-    for octet in ip.octets() {
-        for (place, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
-            if octet >= place || place == 1 {
-                digits[end] = b'0' + digit;
-                end += 1;
-            }
+/// Text of an address. Every request without a proxy needs it, and the formatting machinery would be its largest cost.
+struct AddressText(SmallVec<[u8; 40]>);
+
+impl AddressText {
+    fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::of_v4(ip),
+            IpAddr::V6(ip) => Self(ip.to_string().as_bytes().into()),
         }
-        // A dot already stands there.
-        end += 1;
     }
-    text.put(&digits[..end - 1]);
+
+    fn of_v4(ip: Ipv4Addr) -> Self {
+        let mut digits = [b'.'; 15];
+        let mut end = 0;
+        for octet in ip.octets() {
+            for (place, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+                if octet >= place || place == 1 {
+                    digits[end] = b'0' + digit;
+                    end += 1;
+                }
+            }
+            // A dot already stands there.
+            end += 1;
+        }
+        Self(digits[..end - 1].into())
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
-/// Inserts the text, or nothing if it is no valid header value.
-fn insert_shared(headers: &mut HeaderMap, name: impl http::header::IntoHeaderName, text: Bytes) {
-    if let Ok(value) = HeaderValue::from_maybe_shared(text) {
-        headers.insert(name, value);
-    }
-}
-
-fn continue_account(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
+/// Continues the lists of a trusted peer with the peer's address, in the same fields.
+///
+/// Only the list that the client's address was read from is continued (see
+/// [`TrustedProxies::client_address`](crate::client::address::TrustedProxies::client_address)); the other list may come
+/// from the client and is written anew.
+pub fn continue_forwarded(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
     if !headers.contains_key(&X_FORWARDED_PROTO) {
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
     }
@@ -196,6 +178,7 @@ fn insert(headers: &mut HeaderMap, name: &'static HeaderName, text: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::AddedFields;
     use crate::headers::tests::{lines, map};
 
     #[test]
@@ -207,7 +190,9 @@ mod tests {
             (vec!["trailers".into()], vec!["te".into()])
         );
         let identity = ["acme", "premium", "key-7"].map(HeaderValue::from_static);
-        stamp_identity(&mut plain, &identity[0], &identity[1], &identity[2]);
+        let mut text = ValueText::default();
+        put_identity(&mut text, &identity[0], &identity[1], &identity[2]);
+        AddedFields::take(&mut text).insert_into(&mut plain);
         assert_eq!(
             ["x-tenant-id", "x-tenant-tier", "x-caller-id"].map(|name| plain[name].clone()),
             identity
@@ -219,18 +204,19 @@ mod tests {
         let check = |given: &[(&str, &str)], ip: &str, peer: &str, host: &str, list: &str, forwarded: &str| {
             let (ip, peer) = (ip.parse().expect("an address"), peer.parse().expect("an address"));
             let mut headers = map(given);
-            stamp_forwarded(
-                &mut headers,
-                &mut ValueText::default(),
-                &ClientAddress {
-                    ip,
-                    peer,
-                    trusted_peer: ip != peer,
-                    is_known: true,
-                },
-                Scheme::Http,
-                host,
-            );
+            let client = ClientAddress {
+                ip,
+                peer,
+                trusted_peer: ip != peer,
+                is_known: true,
+            };
+            if client.trusted_peer {
+                continue_forwarded(&mut headers, &client, Scheme::Http, host);
+            } else {
+                let mut text = ValueText::default();
+                begin_forwarded(&mut text, &client, Scheme::Http, host);
+                AddedFields::take(&mut text).insert_into(&mut headers);
+            }
             assert_eq!(lines(&headers, "x-forwarded-for"), [list]);
             assert_eq!(lines(&headers, "forwarded"), [forwarded]);
             headers

@@ -7,6 +7,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderValue};
 
+use super::added::put_line;
 use super::value_text::ValueText;
 use crate::headers::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 
@@ -40,6 +41,8 @@ pub struct Trace {
     span: u64,
     flags: u8,
     is_callers: bool,
+    /// Whether the caller sent a trace, readable or not.
+    was_sent: bool,
 }
 
 impl Trace {
@@ -47,7 +50,9 @@ impl Trace {
     /// repeated counts as none (W3C Trace Context).
     pub fn read_or_start(headers: &HeaderMap, sampled: bool) -> Self {
         let mut lines = headers.get_all(&TRACEPARENT).iter();
-        let received = match (lines.next(), lines.next()) {
+        let (first, second) = (lines.next(), lines.next());
+        let was_sent = first.is_some();
+        let received = match (first, second) {
             (Some(line), None) => read(line.as_bytes()),
             _ => None,
         };
@@ -57,6 +62,7 @@ impl Trace {
             span: fastrand::u64(1..),
             flags,
             is_callers: received.is_some(),
+            was_sent,
         }
     }
 
@@ -85,16 +91,19 @@ impl Trace {
         self.span
     }
 
-    /// Writes the trace with the span of the gateway. A `tracestate` of another trace is removed.
+    /// Writes the trace with the span of the gateway, and removes the caller's. A `tracestate` of another trace is removed.
     pub fn write(&self, headers: &mut HeaderMap, text: &mut ValueText) {
         if !self.is_callers {
             headers.remove(&TRACESTATE);
+        }
+        if self.was_sent {
+            headers.remove(&TRACEPARENT);
         }
         let mut value = *b"00-................................-................-00";
         value[3..35].copy_from_slice(hex(self.id.0).as_flattened());
         value[36..52].copy_from_slice(hex(self.span.to_be_bytes()).as_flattened());
         value[53..].copy_from_slice(hex([self.flags]).as_flattened());
-        headers.insert(&TRACEPARENT, text.value(&value));
+        put_line(text, &TRACEPARENT, &value);
     }
 }
 
@@ -109,16 +118,16 @@ pub fn renew_span(headers: &mut HeaderMap) -> Option<u64> {
 }
 
 /// Returns the caller's `x-request-id` if it has 1 to 128 letters, digits, `.`, `_` and `-`; else inserts a new one and
-/// returns that.
-pub fn request_id(headers: &mut HeaderMap, text: &mut ValueText) -> HeaderValue {
+/// returns that. Returns also whether it is new.
+pub fn request_id(headers: &mut HeaderMap, text: &mut ValueText) -> (HeaderValue, bool) {
     let mut lines = headers.get_all(&X_REQUEST_ID).iter();
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     match (lines.next(), lines.next()) {
-        (Some(id), None) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(sane) => id.clone(),
+        (Some(id), None) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(sane) => (id.clone(), false),
         _ => {
             let id = text.value(hex(fastrand::u128(..).to_be_bytes()).as_flattened());
             headers.insert(&X_REQUEST_ID, id.clone());
-            id
+            (id, true)
         }
     }
 }
@@ -152,7 +161,16 @@ fn hex<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::AddedFields;
     use crate::headers::tests::{lines, map};
+
+    fn write(trace: &Trace, headers: &mut HeaderMap) {
+        let mut text = ValueText::default();
+        trace.write(headers, &mut text);
+        for (name, value) in AddedFields::take(&mut text).iter() {
+            headers.append(name, value);
+        }
+    }
 
     #[test]
     fn traces_are_continued_or_started() {
@@ -161,7 +179,7 @@ mod tests {
         let continued = |text: &str| {
             let mut headers = map(&[("traceparent", text), ("tracestate", "a=b")]);
             let read = Trace::read_or_start(&headers, true);
-            read.write(&mut headers, &mut ValueText::default());
+            write(&read, &mut headers);
             let trace = read.id.to_string();
             let written = lines(&headers, "traceparent").remove(0);
             assert_eq!((written.len(), &written[3..35]), (55, &*trace), "{written}");
@@ -189,7 +207,7 @@ mod tests {
             assert_eq!(continued(&bad), None, "{bad}");
         }
         let mut twice = map(&[("traceparent", "a"), ("traceparent", "b")]);
-        Trace::read_or_start(&twice, false).write(&mut twice, &mut ValueText::default());
+        write(&Trace::read_or_start(&twice, false), &mut twice);
         assert_eq!(lines(&twice, "traceparent").len(), 1);
         assert!(lines(&twice, "traceparent")[0].ends_with("-00"));
     }
@@ -224,7 +242,8 @@ mod tests {
     fn request_ids_are_kept_if_sane() {
         let id = |given: &[(&str, &str)]| {
             let mut headers = map(given);
-            let id = request_id(&mut headers, &mut ValueText::default());
+            let (id, is_new) = request_id(&mut headers, &mut ValueText::default());
+            assert_eq!(is_new, given.is_empty() || given[0].1 != id);
             assert_eq!(headers["x-request-id"], id);
             id.to_str().expect("ASCII").to_owned()
         };

@@ -69,7 +69,7 @@ impl Exchange<'_> {
 
     /// Tells the caller in the response what its limits have left.
     pub(super) fn with_limits_told(&self, mut response: Response<Content>) -> Response<Content> {
-        if let Some(receipt) = &self.receipt {
+        if let (Some(receipt), true) = (&self.receipt, self.tells_limits) {
             receipt.tell(response.headers_mut(), Now::read());
         }
         response

@@ -18,7 +18,7 @@ use crate::call::endpoints::HashKeys;
 use crate::client::address::{self, ClientAddress};
 use crate::clock::Now;
 use crate::headers::response::PendingResponseHeaders;
-use crate::headers::{self, RequestHints};
+use crate::headers::{self, AddedFields, RequestHints};
 use crate::limits::Charges;
 use crate::plan::{KeySources, Plan, Route, Target};
 use crate::rejection::Rejection;
@@ -172,6 +172,7 @@ async fn stages<'a>(
         principal,
         target,
         head,
+        added: AddedFields::default(),
         hints,
         handshake,
         budget,

@@ -15,9 +15,9 @@ use crate::call::backend::Backend;
 use crate::call::endpoints::HashKeys;
 use crate::client::address::ClientAddress;
 use crate::clock::Now;
-use crate::headers::RequestHints;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::Handshake;
+use crate::headers::{AddedFields, RequestHints};
 use crate::limits::Charges;
 use crate::plan::{Plan, Route};
 use crate::rejection::Rejection;
@@ -91,6 +91,8 @@ pub(super) struct AuthorizedRequest<'a> {
     pub(super) target: RequestTarget<'a>,
     /// Cleaned head, still with the caller's credential. [`Decision::write_head`] makes it that for the backend.
     pub(super) head: &'a mut request::Parts,
+    /// Fields that are sent beside those of the head.
+    pub(super) added: AddedFields,
     pub(super) hints: RequestHints,
     /// Present if the caller asks for a WebSocket.
     pub(super) handshake: Option<Handshake>,

@@ -25,12 +25,16 @@ pub(super) struct Exchange<'a> {
     /// Text of the field values that are written for the request.
     pub(super) text: ValueText,
     pub(super) request_id: HeaderValue,
+    /// Whether the gateway made the id.
+    pub(super) has_own_id: bool,
     pub(super) is_head: bool,
     pub(super) is_grpc: bool,
     /// Header fields to add to the response.
     pub(super) response_headers: Option<PendingResponseHeaders>,
     /// The charge to the limits; `None` until the request is charged.
     pub(super) receipt: Option<Receipt>,
+    /// Whether the response says what the limits have left.
+    pub(super) tells_limits: bool,
     /// Facts that decide whether the charge is given back.
     pub(super) refund: RefundFacts,
     pub(super) stated_cost: StatedCost,
@@ -41,7 +45,7 @@ impl<'a> Exchange<'a> {
     /// Begins the record of a request, and gives the request an id.
     pub(super) fn begin(plan: &'a Plan, peer: &'a Peer, request: &mut Request<CallerBody>, now: Now) -> Self {
         let mut text = ValueText::default();
-        let request_id = headers::request_id(request.headers_mut(), &mut text);
+        let (request_id, has_own_id) = headers::request_id(request.headers_mut(), &mut text);
         let tracing = plan.edge.tracing.as_deref();
         let is_sampled = tracing.is_some_and(|tracing| tracing.sample.has(fastrand::u64(..)));
         let trace = Trace::read_or_start(request.headers(), is_sampled);
@@ -74,10 +78,12 @@ impl<'a> Exchange<'a> {
             trace,
             text,
             request_id,
+            has_own_id,
             is_head: request.method() == Method::HEAD,
             is_grpc: request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers()),
             response_headers: None,
             receipt: None,
+            tells_limits: true,
             refund: RefundFacts::default(),
             stated_cost: StatedCost::default(),
             record: plan.observer.begin(record),

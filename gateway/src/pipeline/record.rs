@@ -8,6 +8,7 @@ use crate::auth::caller::Kind;
 use crate::call::Facts;
 use crate::limits::Receipt;
 use crate::observe::{CallerKind, Decided};
+use crate::plan::Route;
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
 
@@ -32,8 +33,9 @@ impl Exchange<'_> {
     }
 
     /// Keeps the receipt, and writes the time limit of the request.
-    pub(super) fn note_charge(&mut self, receipt: Receipt, budget: Budget) {
+    pub(super) fn note_charge(&mut self, receipt: Receipt, route: &Route, budget: Budget) {
         self.receipt = Some(receipt);
+        self.tells_limits = route.edge.added.ratelimit;
         self.record.budget = Some(budget.limit);
     }
 

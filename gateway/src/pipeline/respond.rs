@@ -52,7 +52,7 @@ impl Exchange<'_> {
             false => problem::answer(rejection, request_id),
         };
         // A rejection by a limit tells of the limits that refused; any other, of all that were charged.
-        if let (Some(receipt), None) = (&self.receipt, rejection.violation()) {
+        if let (Some(receipt), None, true) = (&self.receipt, rejection.violation(), self.tells_limits) {
             receipt.tell(response.headers_mut(), Now::read());
         }
         response.map(Content::Whole)

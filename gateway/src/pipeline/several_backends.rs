@@ -48,6 +48,7 @@ impl Exchange<'_> {
             captures: &request.captures,
             query: &request.target.query,
             headers: &request.head.headers,
+            added: &request.added,
             claims: principal.caller.claims.as_ref(),
             body: body.as_ref(),
             reservation: &reservation,

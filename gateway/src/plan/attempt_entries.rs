@@ -16,6 +16,7 @@ use crate::call::endpoints::Pools;
 use crate::call::scripted::{Behaviour, Scripted, Tail};
 use crate::call::{self, CallBody, CallRequest, Facts, Streaming};
 use crate::clock;
+use crate::headers::AddedFields;
 use crate::observe::{Attempt, Attempts};
 use crate::plan::time_budget::properties::{on_paused_time, plan};
 use crate::plan::{Plan, Target};
@@ -84,6 +85,7 @@ pub(super) async fn call_as(plan: &Plan, attempts: &mut Attempts, streaming: Str
         method: Method::GET,
         target: PathAndQuery::from_static("/"),
         headers: HeaderMap::new(),
+        added: AddedFields::default(),
         body: CallBody::Empty,
         deadline: deadline(),
         deadline_by: None,
@@ -300,6 +302,7 @@ async fn serve(plan: &Plan, attempts: &mut Attempts) {
         captures: &Captures::new("", &[], Default::default()),
         query: &Query::default(),
         headers: &HeaderMap::new(),
+        added: &AddedFields::default(),
         claims: None,
         body: None,
         reservation: &plan.workspace.reserve(u64::MAX, 0, (deadline().moment(), None)),

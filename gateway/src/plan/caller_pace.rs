@@ -20,6 +20,7 @@ use crate::call::replay::Replay;
 use crate::call::scripted::{Behaviour, Scripted, Tail, caller_body};
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::clock;
+use crate::headers::AddedFields;
 use crate::observe::Attempts;
 use crate::plan::Plan;
 use crate::plan::time_budget::properties::{on_paused_time, plan};
@@ -51,6 +52,7 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         method: Method::POST,
         target: PathAndQuery::from_static("/"),
         headers: HeaderMap::new(),
+        added: AddedFields::default(),
         body,
         deadline: wish.map_or(operator_deadline, |wish| operator_deadline.child(now, wish)),
         deadline_by: None,

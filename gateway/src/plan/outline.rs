@@ -55,6 +55,8 @@ pub struct EdgeOutline {
     /// Allowed CORS origins; `null` without CORS.
     pub origins: Option<Vec<String>>,
     pub security_headers: &'static str,
+    /// Groups of header fields that the gateway adds.
+    pub added_headers: Vec<&'static str>,
     /// Names of header fields that are changed on the way to the backend.
     pub request_fields: Vec<String>,
     /// Names of header fields that are changed on the way to the caller.

@@ -11,9 +11,9 @@ use crate::auth::access::Access;
 use crate::auth::credential_removal::Forward;
 use crate::call::backend::Backend;
 use crate::client::address_list::AddressList;
-use crate::headers::MethodOverride;
 use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::HeaderRules;
+use crate::headers::{AddedHeaders, MethodOverride};
 use crate::observe::{FallbackKind, RouteMetrics};
 use crate::plan::mirror::RouteMirror;
 use crate::plan::redirect::Redirect;
@@ -64,6 +64,9 @@ pub struct RouteEdge {
     pub addresses: Option<AddressList>,
     pub request_rules: Option<HeaderRules>,
     pub finish: Option<Arc<ResponseHeaders>>,
+    pub added: AddedHeaders,
+    /// Whether anything between the decision and the backend looks at the head of a request, the added fields included.
+    pub is_head_read: bool,
     pub path_policy: PathPolicy,
     pub method_override: MethodOverride,
     /// True if a caller may switch to a WebSocket.

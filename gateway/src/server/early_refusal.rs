@@ -65,7 +65,7 @@ pub(super) fn answer(
     };
     let plan = worker.live.load();
     let mut fields = HeaderMap::new();
-    let request_id = headers::request_id(&mut fields, &mut ValueText::default());
+    let (request_id, _) = headers::request_id(&mut fields, &mut ValueText::default());
     let request_id = request_id.to_str().unwrap_or_default();
     let (method, path) = named(head);
     let now = clock::unix_time();

@@ -271,6 +271,73 @@ async fn browsers_are_told_to_take_no_chances() {
     assert_eq!(off.header("x-content-type-options"), None);
 }
 
+/// Fields of these names that a stranger sends stay out, whether the gateway adds its own or not.
+#[tokio::test]
+async fn a_route_chooses_which_fields_are_added() {
+    const FORGED: [(&str, &str); 3] = [
+        ("x-tenant-id", "globex"),
+        ("x-forwarded-for", "10.9.9.9"),
+        ("forwarded", "for=10.9.9.9"),
+    ];
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let route = |path: &str, own: &str| format!("match: {{ path: {path} }}, rewrite: /echo, {OPEN}{own}");
+    let plain = |path: &str, own: &str| format!("match: {{ path: {path} }}, {OPEN}{own}");
+    let off = ", added_headers: { identity: false, forwarded: false, trace: false, ratelimit: false }";
+    let (_fleet, _api, gateway) = start(
+        "added_headers: { forwarded: false }",
+        &[
+            ("top", &plain("/echo/top", "")),
+            (
+                "own",
+                &plain("/echo/own", ", added_headers: { forwarded: true, identity: false }"),
+            ),
+            ("off", &plain("/echo/off", off)),
+            ("rewritten", &route("/rewritten", off)),
+        ],
+    )
+    .await;
+    let ask = |path: &str| {
+        let asked = FORGED
+            .into_iter()
+            .fold(gateway.get(path), |ask, (name, value)| ask.header(name, value));
+        asked.header("traceparent", TRACE)
+    };
+    const NAMES: [&str; 5] = [
+        "x-tenant-id",
+        "x-forwarded-for",
+        "forwarded",
+        "traceparent",
+        "x-request-id",
+    ];
+    for (path, identity, forwarded, traced, told) in [
+        ("/echo/top", true, false, true, true),
+        ("/echo/own", false, true, true, true),
+        ("/echo/off", false, false, false, false),
+        ("/rewritten", false, false, false, false),
+    ] {
+        let answer = ask(path).send().await.expect(200);
+        let got = NAMES.map(|name| answer.echoed(name));
+        let [tenant, address, standard, trace, id] = got.each_ref().map(Option::as_deref);
+        assert_eq!(tenant.is_some(), identity, "{path}: {got:?}");
+        assert!(
+            tenant != Some("globex") && address != Some("10.9.9.9"),
+            "{path}: {got:?}"
+        );
+        assert_eq!(
+            (address.is_some(), standard.is_some()),
+            (forwarded, forwarded),
+            "{path}: {got:?}"
+        );
+        assert_eq!(trace == Some(TRACE), !traced, "{path}: {got:?}");
+        assert_eq!(id.is_some(), traced, "{path}: {got:?}");
+        assert!(answer.header("x-request-id").is_some(), "{path}");
+        let limits = [answer.header("ratelimit"), answer.header("ratelimit-policy")];
+        assert_eq!(limits.map(|field| field.is_some()), [told; 2], "{path}: {limits:?}");
+    }
+    let own_id = ask("/echo/off").header("x-request-id", "mine").send().await.expect(200);
+    assert_eq!(own_id.echoed("x-request-id").as_deref(), Some("mine"));
+}
+
 /// The same placeholders as in a rewrite; what they name is encoded for a field, and what is missing leaves nothing.
 #[tokio::test]
 async fn fields_are_filled_from_the_request_both_ways() {

@@ -24,14 +24,14 @@ const TABLE: [(Exchange, Costs); 5] = [
     (
         Exchange::Plain,
         Costs {
-            allocations: 14.0,
+            allocations: 13.0,
             system_calls: 6.0,
         },
     ),
     (
         Exchange::Token,
         Costs {
-            allocations: 14.0,
+            allocations: 13.0,
             system_calls: 6.0,
         },
     ),
@@ -45,14 +45,14 @@ const TABLE: [(Exchange, Costs); 5] = [
     (
         Exchange::Http2,
         Costs {
-            allocations: 21.0,
+            allocations: 18.0,
             system_calls: 6.0,
         },
     ),
     (
         Exchange::Aggregate,
         Costs {
-            allocations: 73.0,
+            allocations: 70.0,
             system_calls: 11.5,
         },
     ),

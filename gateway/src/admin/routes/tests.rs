@@ -71,6 +71,7 @@ async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
         page["edge"],
         json!({
             "allow": null, "deny": [], "origins": null, "security_headers": "off",
+            "added_headers": ["identity", "forwarded", "trace", "ratelimit"],
             "request_fields": [], "response_fields": [], "method_override": "reject",
             "path_policy": {
                 "dot_segments": "reject", "double_slash": "reject", "encoded_slash": "reject", "backslash": "reject",

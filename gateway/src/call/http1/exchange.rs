@@ -100,11 +100,9 @@ fn answer(
     if status == StatusCode::SWITCHING_PROTOCOLS && !params.switches {
         return Err(invalid(&"switched protocols unasked"));
     }
-    let headers = match status {
-        // What such an answer says of a body is wrong, or about another answer (RFC 9110 section 8.6).
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => head.fields.to_map_without_framing(),
-        _ => head.fields.to_map(),
-    };
+    // What these answers say of a body is wrong, or about another answer (RFC 9110 section 8.6).
+    let states_length = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let headers = head.fields.to_map_of_answer(states_length);
     let mut response = Response::new(AnswerBody::Over);
     *response.status_mut() = status;
     *response.version_mut() = head.version();

@@ -10,6 +10,7 @@ use http_body::Body as _;
 use crate::call::replay::Outbound;
 use crate::call::stamp::{self, stamp_attempt};
 use crate::header_fields::{Digits, GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
+use crate::headers::AddedFields;
 use crate::wire::http1::{BodyLength, begin_request_head, end_head, write_field};
 
 /// Bytes that a head usually needs.
@@ -22,6 +23,8 @@ pub(crate) struct AttemptHead<'a> {
     pub(crate) target: &'a PathAndQuery,
     /// Fields of all attempts.
     pub(crate) headers: &'a HeaderMap,
+    /// Fields of all attempts that are not among `headers`.
+    pub(crate) added: &'a AddedFields,
     /// Host, in place of the one among the fields.
     pub(crate) host: &'a HeaderValue,
     /// Time that the attempt may take.
@@ -54,6 +57,7 @@ impl AttemptHead<'_> {
         let start = (self.method.as_str(), self.target.as_str(), Some(self.host));
         out.reserve(USUAL);
         begin_request_head(out, start, fields);
+        out.extend_from_slice(self.added.as_lines());
         let milliseconds = u64::try_from(self.remaining.as_millis()).unwrap_or(u64::MAX);
         write_field(out, X_REQUEST_TIMEOUT_MS.as_str(), Digits::of(milliseconds).as_bytes());
         write_field(out, X_ATTEMPT.as_str(), Digits::of(self.attempt.into()).as_bytes());
@@ -76,6 +80,7 @@ impl AttemptHead<'_> {
         for (name, value) in self.headers {
             headers.append(name, value.clone());
         }
+        self.added.insert_into(headers);
         headers.insert(header::HOST, self.host.clone());
         stamp_attempt(headers, self.remaining, self.attempt);
         request

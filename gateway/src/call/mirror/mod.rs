@@ -39,6 +39,7 @@ use super::timer::{Elapsed, Timer};
 use super::timing::Timing;
 use crate::clock;
 use crate::header_fields::X_GATEWAY_MIRROR;
+use crate::headers::AddedFields;
 use crate::observe::{Family, MirrorOutcome, RouteMetrics};
 
 /// Size in bytes up to which the answer to a copy is read, and up to which answers are compared.
@@ -288,6 +289,7 @@ impl RequestCopy {
                 method: &self.method,
                 target: &self.target,
                 headers: &self.headers,
+                added: &AddedFields::default(),
                 host: host_of(&self.headers, &endpoint, settings),
                 remaining: until.remaining(began),
                 attempt: 1,

@@ -5,6 +5,7 @@
 //! with a mistake is left out, so that the rest can be checked.
 
 mod account_limits;
+mod added_headers;
 mod aggregate;
 mod backend;
 mod backend_tls;
@@ -39,6 +40,7 @@ mod tls;
 mod tracing;
 
 pub use account_limits::AccountLimits;
+pub use added_headers::AddedHeaders;
 pub use aggregate::{Aggregate, Conflict, Errors, Partial};
 pub use backend::{Backend, Bulkhead, Connections, Informational, Protocol, SlotLimit};
 pub use backend_tls::BackendTls;
@@ -110,6 +112,8 @@ pub struct Config {
     /// Security header fields of every answer whose route does not say otherwise. `api`: for answers that no browser
     /// shows. `page`: for pages.
     pub security_headers: At<SecurityHeaders>,
+    /// Header fields that the gateway adds.
+    pub added_headers: AddedHeaders,
     /// What happens to a path that another server could read differently.
     pub path_policy: PathPolicy,
     /// Where a line for each request is written.
@@ -153,6 +157,7 @@ impl Read for Config {
             let overload = f.sound(|f| f.section_or_off("overload"));
             let cors = f.sound(|f| f.optional("cors"));
             let security_headers = f.or("security_headers", SecurityHeaders::Off);
+            let added_headers = f.section_anyway("added_headers");
             let path_policy = f.section_anyway("path_policy");
             let access_log = f.sound(|f| f.optional("access_log")).unwrap_or(AccessLog::Stdout);
             let tracing = f.sound(|f| f.optional("tracing"));
@@ -179,6 +184,7 @@ impl Read for Config {
                 overload,
                 cors,
                 security_headers,
+                added_headers: added_headers?,
                 path_policy: path_policy?,
                 access_log,
                 tracing,

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
 use super::{
-    Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCors, PathPolicy, Redirect, SecurityHeaders, SplitEntry,
+    AddedHeaders, Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCors, PathPolicy, Redirect, SecurityHeaders,
+    SplitEntry,
 };
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
@@ -52,6 +53,8 @@ pub struct Route {
     pub headers: Headers,
     /// Security header fields. Left out: `security_headers` at the top.
     pub security_headers: Option<At<SecurityHeaders>>,
+    /// Header fields that the gateway adds, where they differ from the top.
+    pub added_headers: AddedHeaders,
     /// What happens to a path that another server could read differently, where it differs from the top.
     pub path_policy: PathPolicy,
     /// What happens to a field such as `X-HTTP-Method-Override` that asks a backend to use another method. `strip`
@@ -186,6 +189,7 @@ impl Read for Route {
             let cors = f.optional("cors");
             let headers = f.section("headers");
             let security_headers = f.optional("security_headers");
+            let added_headers = f.section("added_headers");
             let path_policy = f.section("path_policy");
             let method_override = f.or("method_override", MethodOverride::Reject);
             let upgrade = f.or("upgrade", Upgrade::Off);
@@ -216,6 +220,7 @@ impl Read for Route {
                 cors,
                 headers: headers.or_else(|| f.default_section("headers"))?,
                 security_headers,
+                added_headers: added_headers.or_else(|| f.default_section("added_headers"))?,
                 path_policy: path_policy.or_else(|| f.default_section("path_policy"))?,
                 method_override,
                 upgrade,

@@ -144,7 +144,10 @@ impl Scene {
 
     fn tell(&self, decision: &mut Decision<'_>) -> Told {
         let trace = Trace::read_or_start(&http::HeaderMap::new(), false);
-        decision.write_head(&self.plan, &self.peer, &trace, &mut ValueText::default());
+        decision.write_head(&self.plan, &self.peer, &trace, true, &mut ValueText::default());
+        if let Ok(request) = &mut decision.outcome {
+            std::mem::take(&mut request.added).insert_into(&mut request.head.headers);
+        }
         let found = &decision.found;
         let outcome = match &decision.outcome {
             Ok(request) => {

@@ -156,6 +156,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         limits_store: _,
         cors: _,
         security_headers: _,
+        added_headers: _,
         path_policy: _,
         workers: _,
         // Read at the start alone.

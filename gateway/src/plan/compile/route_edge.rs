@@ -10,18 +10,18 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::client::address_list::AddressList;
 use crate::config::{self, At, Code, Mistake, NamedMap, OwnCors, Upgrade};
-use crate::headers::MethodOverride;
 use crate::headers::cors::{Cors, Origins};
 use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::{FieldValue, HeaderRules, why_kept};
 use crate::headers::security::SecurityHeaders;
+use crate::headers::{self, AddedHeaders, MethodOverride};
 use crate::plan::RouteEdge;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::scope::{self, Scope};
 use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
 use crate::routing::PathPolicy;
 use crate::routing::path_policy::{Action, DotSegments};
-use crate::template::Syntax;
+use crate::template::{Placeholder, Syntax};
 
 pub(super) fn compile(
     compiler: &mut Compiler<'_>,
@@ -48,9 +48,9 @@ pub(super) fn compile(
     check_addresses(compiler, name, &written.access.addresses);
     let security = security_of(compiler.config, written);
     let has_finish = cors.is_some() || security.is_some() || !response_rules.is_empty();
+    let is_head_read = compiler.config.tracing.is_some() || written.mirror.is_some() || !written.fallback.is_empty();
     RouteEdge {
         addresses: address_list(compiler, name, &written.access.addresses),
-        request_rules: (!request_rules.is_empty()).then_some(request_rules),
         finish: has_finish.then(|| {
             Arc::new(ResponseHeaders {
                 cors: cors.map(Arc::new),
@@ -58,6 +58,9 @@ pub(super) fn compile(
                 security,
             })
         }),
+        added: added_headers(&written.added_headers, &compiler.config.added_headers),
+        is_head_read: is_head_read || reads_added(request_rules.uses()),
+        request_rules: (!request_rules.is_empty()).then_some(request_rules),
         path_policy: path_policy(compiler.config, written),
         method_override: match *written.method_override {
             config::MethodOverride::Reject => {
@@ -67,6 +70,27 @@ pub(super) fn compile(
         },
         upgrades: *written.upgrade == Upgrade::Websocket,
     }
+}
+
+fn added_headers(own: &config::AddedHeaders, top: &config::AddedHeaders) -> AddedHeaders {
+    let config::AddedHeaders {
+        identity,
+        forwarded,
+        trace,
+        ratelimit,
+    } = own;
+    let is_added = |own: &Option<At<bool>>, top: &Option<At<bool>>| own.as_ref().or(top.as_ref()).is_none_or(|at| **at);
+    AddedHeaders {
+        identity: is_added(identity, &top.identity),
+        forwarded: is_added(forwarded, &top.forwarded),
+        trace: is_added(trace, &top.trace),
+        ratelimit: is_added(ratelimit, &top.ratelimit),
+    }
+}
+
+/// Whether one of the placeholders names a field that the gateway adds.
+pub(super) fn reads_added<'p>(mut placeholders: impl Iterator<Item = &'p Placeholder>) -> bool {
+    placeholders.any(|placeholder| matches!(placeholder, Placeholder::Header(name) if headers::is_added(name)))
 }
 
 /// Describes the same rules for the admin API.
@@ -89,6 +113,7 @@ pub(super) fn outline(config: &config::Config, written: &config::Route) -> EdgeO
             .as_ref()
             .unwrap_or(&config.security_headers)
             .as_str(),
+        added_headers: added_headers(&written.added_headers, &config.added_headers).names(),
         request_fields: fields_of(&written.headers.request),
         response_fields: fields_of(&written.headers.response),
         method_override: written.method_override.as_str(),

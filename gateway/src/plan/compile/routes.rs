@@ -16,7 +16,7 @@ use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
-use crate::plan::compile::{costs, credentials, fallbacks, literals, mirrors, redirects, splits};
+use crate::plan::compile::{costs, credentials, fallbacks, literals, mirrors, redirects, route_edge, splits};
 use crate::plan::{Fallback, Route, RouteSettingIds, Target};
 use crate::request_key::RequestKey;
 use crate::routing::{self, Condition, Pattern, REST, Spec, Table};
@@ -155,6 +155,22 @@ fn told(config: &config::Config, mistake: &routing::Mistake) -> Mistake {
     }
 }
 
+/// Whether the target looks at a header field that the gateway adds.
+fn reads_added(target: &Target) -> bool {
+    match target {
+        Target::Backend { rewrite, .. } | Target::Split { rewrite, .. } => {
+            route_edge::reads_added(rewrite.iter().flat_map(Template::uses))
+        }
+        Target::Aggregate(aggregate) => {
+            let mut calls = aggregate.calls.iter();
+            // An answer that may serve as a fallback is kept with the fields of its request.
+            calls.any(|call| !call.fallbacks.is_empty() || route_edge::reads_added(call.uses()))
+        }
+        Target::Redirect(_) => true,
+        Target::Respond { .. } => false,
+    }
+}
+
 fn route(
     compiler: &mut Compiler<'_>,
     name: &Arc<str>,
@@ -179,6 +195,7 @@ fn route(
         cors: _,
         headers: _,
         security_headers: _,
+        added_headers: _,
         path_policy: _,
         method_override: _,
         upgrade: _,
@@ -194,7 +211,7 @@ fn route(
         limits
     });
     check_cost_header(compiler, name, written);
-    let edge = crate::plan::compile::route_edge::compile(compiler, name, written, &parameters);
+    let mut edge = route_edge::compile(compiler, name, written, &parameters);
     let mirror = match mirror {
         Some(mirror) => {
             mirrors::compile(compiler, name, target, mirror, &parameters, backends).map(|mirror| Some(Box::new(mirror)))
@@ -225,6 +242,7 @@ fn route(
             redirects::compile(compiler, name, redirect, &parameters).map(Target::Redirect)
         }
     };
+    edge.is_head_read |= target.as_ref().is_some_and(reads_added);
     let body_limit = body_limit(compiler, name, written, target.as_ref());
     let fallbacks = fallbacks::of_route(compiler, name, &written.target, fallback, backends);
     let hash_keys = match (&target, &fallbacks, &mirror) {

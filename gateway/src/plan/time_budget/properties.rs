@@ -20,6 +20,7 @@ use crate::call::scripted::{Behaviour, Scripted, Tail};
 use crate::call::{self, CallBody, CallRequest, Facts, Streaming};
 use crate::clock;
 use crate::config;
+use crate::headers::AddedFields;
 use crate::json::{Document, Selection};
 use crate::observe::Attempts;
 use crate::observe::{self, Observer};
@@ -231,6 +232,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 method: Method::GET,
                 target: PathAndQuery::from_static("/"),
                 headers,
+                added: AddedFields::default(),
                 body: CallBody::Empty,
                 deadline,
                 deadline_by: None,
@@ -269,6 +271,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 captures: &Captures::new("", &[], Default::default()),
                 query: &Query::default(),
                 headers: &headers,
+                added: &AddedFields::default(),
                 claims: None,
                 body: Some(&body),
                 reservation: &plan.workspace.reserve(u64::MAX, 0, (until, None)),

@@ -55,11 +55,15 @@ impl Asked {
         is_last: bool,
     ) {
         let (status, fields) = (answer.status(), answer.headers());
-        let names_upgrade = fields.contains_key(UPGRADE);
+        let (mut names_upgrade, mut has_date) = (false, false);
         let reason = answer.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
-        let own = fields.iter().filter(|(name, _)| **name != CONNECTION);
+        let own = fields.iter().filter(|(name, _)| {
+            names_upgrade |= **name == UPGRADE;
+            has_date |= **name == DATE;
+            **name != CONNECTION
+        });
         begin_answer_head(out, (self.version, status, reason), own, length);
-        if !fields.contains_key(DATE) {
+        if !has_date {
             write_date(out);
         }
         let option: &[u8] = match (names_upgrade, is_last) {

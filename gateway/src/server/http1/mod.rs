@@ -35,6 +35,7 @@ use super::connection_guard::ConnectionGuard;
 use super::in_flight::InFlight;
 use super::last_words::LastWords;
 use super::tunnelled;
+use crate::clock;
 use crate::pipeline::Peer;
 use crate::response::Switched;
 use crate::wire::switched_stream::SwitchedStream;
@@ -64,7 +65,7 @@ where
             Ok(_) => break Left::default(),
             Err(_) => return,
         };
-        match Box::pin(converse(socket, first, peer, guard)).await {
+        match clock::held_in_each_poll(Box::pin(converse(socket, first, peer, guard))).await {
             End::Rest => {}
             End::Close(left) => break left,
             End::Broken => return,

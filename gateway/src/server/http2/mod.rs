@@ -36,6 +36,7 @@ use super::connection_guard::ConnectionGuard;
 use super::in_flight::{CountedBody, InFlight};
 use super::lifecycle::Phase;
 use super::tunnelled;
+use crate::clock;
 use crate::headers;
 use crate::pipeline::{self, Peer};
 use crate::plan::Edge;
@@ -81,7 +82,7 @@ where
             parked.ask_for_room(request.body().size_hint().exact(), budget);
         }
         // Boxed, because the library moves the future several times.
-        Box::pin(async move {
+        clock::held_in_each_poll(Box::pin(async move {
             let plan = in_flight.worker.live.load();
             if in_flight.is_the_last(&plan.edge) {
                 leaving.notify_one();
@@ -93,7 +94,7 @@ where
             });
             let answer = pipeline::serve(&plan, &peer, request).await;
             Ok::<_, Infallible>(finish(answer, in_flight))
-        })
+        }))
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let mut leaving = pin!(async {

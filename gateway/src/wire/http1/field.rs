@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::wire::http1::octets::{is_token_byte, is_value};
+use crate::wire::http1::octets::{is_token_byte, is_value, value_length};
 use crate::wire::http1::{Result, malformed};
 
 /// Returns the length of the name, and where the trimmed value lies in a line without its CRLF (RFC 9112 section 5).
@@ -23,6 +23,30 @@ pub(crate) fn split(line: &[u8]) -> Result<(usize, Range<usize>)> {
         return malformed("a field value holds a control character");
     }
     Ok((name, value))
+}
+
+/// Field line that is complete and within the grammar.
+pub(super) struct Line {
+    /// Length of the line with its CRLF.
+    pub(super) length: usize,
+    pub(super) name_length: usize,
+    pub(super) value: Range<usize>,
+}
+
+/// Reads the line at the front of `bytes` in one pass over them. Returns `None` for a line that is not complete, and for
+/// one that [`split`] may refuse.
+pub(super) fn good_line(bytes: &[u8]) -> Option<Line> {
+    let name_length = bytes.iter().position(|&byte| !is_token_byte(byte))?;
+    if name_length == 0 || bytes[name_length] != b':' {
+        return None;
+    }
+    let start = name_length + 1;
+    let end = start + value_length(&bytes[start..]);
+    matches!(bytes.get(end..end + 2), Some(b"\r\n")).then(|| Line {
+        length: end + 2,
+        name_length,
+        value: trim(bytes, start..end),
+    })
 }
 
 /// Says why a line does not begin with a token and a colon.

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::kind::FieldKind;
 use super::{Refusal, Result};
 
-/// Most fields that the gateway adds to the head of a request.
-const ADDED: usize = 16;
+/// Fields that the gateway usually adds to those of a message.
+const ADDED: usize = 4;
 
 /// Place of a field line in the bytes of its section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +70,24 @@ impl Fields {
     /// # Errors
     /// Refuses more fields than a map can hold.
     pub fn to_map(&self) -> Result<HeaderMap> {
-        let mut map = HeaderMap::with_capacity(self.places.len() + ADDED);
-        for place in &self.places {
-            self.append_to(&mut map, place)?;
-        }
-        Ok(map)
+        self.to_map_of(|_| true)
+    }
+
+    /// Does the same for an answer, of which the fields are left out that concern only the connection and were read with
+    /// the head. `states_length` says whether `Content-Length` stays.
+    ///
+    /// # Errors
+    /// Refuses more fields than a map can hold.
+    pub(crate) fn to_map_of_answer(&self, states_length: bool) -> Result<HeaderMap> {
+        self.to_map_of(|field| match field.kind {
+            FieldKind::TransferEncoding | FieldKind::KeepAlive | FieldKind::ProxyConnection => false,
+            FieldKind::ContentLength => states_length,
+            // Any other option has more to say.
+            FieldKind::Connection => {
+                !(field.value.eq_ignore_ascii_case(b"keep-alive") || field.value.eq_ignore_ascii_case(b"close"))
+            }
+            _ => true,
+        })
     }
 
     /// Does the same without the fields that frame the message.
@@ -82,9 +95,15 @@ impl Fields {
     /// # Errors
     /// Refuses more fields than a map can hold.
     pub fn to_map_without_framing(&self) -> Result<HeaderMap> {
+        self.to_map_of(|field| !field.kind.is_framing())
+    }
+
+    fn to_map_of(&self, is_taken: impl Fn(Field<'_>) -> bool) -> Result<HeaderMap> {
         let mut map = HeaderMap::with_capacity(self.places.len() + ADDED);
-        for place in self.places.iter().filter(|place| !place.kind.is_framing()) {
-            self.append_to(&mut map, place)?;
+        for place in &self.places {
+            if is_taken(self.at(place)) {
+                self.append_to(&mut map, place)?;
+            }
         }
         Ok(map)
     }

@@ -220,6 +220,15 @@ impl HeadReader {
     pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits, places: &mut Vec<Place>) -> Result<Option<usize>> {
         loop {
             let rest = &bytes[self.judged..];
+            if self.lines > 0
+                && let Some(line) = field::good_line(rest)
+            {
+                self.fits(line.length, limits)?;
+                self.field(rest, self.judged, (line.name_length, line.value), limits, places)?;
+                self.judged += line.length;
+                self.searched = 0;
+                continue;
+            }
             let Some(end) = memchr(b'\n', &rest[self.searched..]) else {
                 self.searched = rest.len();
                 self.fits(rest.len(), limits)?;
@@ -276,13 +285,19 @@ impl HeadReader {
                 Kind::Request => self.request_line(line, at, limits)?,
                 Kind::Answer(_) => self.status_line(line, at)?,
             }
-        } else if self.lines > limits.fields {
-            return Err(Refusal::TooManyFields);
-        } else {
-            places.push(self.field(line, at)?);
+            self.lines += 1;
+            return Ok(());
         }
-        self.lines += 1;
-        Ok(())
+        self.has_room_for_field(limits)?;
+        self.field(line, at, field::split(line)?, limits, places)
+    }
+
+    const fn has_room_for_field(&self, limits: &Limits) -> Result<()> {
+        if self.lines > limits.fields {
+            Err(Refusal::TooManyFields)
+        } else {
+            Ok(())
+        }
     }
 
     /// Reads a request line (RFC 9112 section 3).
@@ -352,9 +367,16 @@ impl HeadReader {
         Ok(())
     }
 
-    /// Reads a field line, and evaluates the fields that frame the message.
-    fn field(&mut self, line: &[u8], at: usize) -> Result<Place> {
-        let (name_length, range) = field::split(line)?;
+    /// Notes the field line that begins at the byte `at` of the head, and evaluates the fields that frame the message.
+    fn field(
+        &mut self,
+        line: &[u8],
+        at: usize,
+        (name_length, range): (usize, Range<usize>),
+        limits: &Limits,
+        places: &mut Vec<Place>,
+    ) -> Result<()> {
+        self.has_room_for_field(limits)?;
         let kind = FieldKind::of(&line[..name_length]);
         let value = &line[range.clone()];
         match kind {
@@ -367,10 +389,8 @@ impl HeadReader {
                 }
             }
             FieldKind::ContentLength => {
-                let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-                let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                 // Nobody means more, and no sum of two lengths overflows.
-                let number = number.filter(|&number| is_number && number <= u64::MAX / 2);
+                let number = number(value).filter(|&number| number <= u64::MAX / 2);
                 if number.is_none() || self.length.replace(number.unwrap_or_default()).is_some() {
                     return malformed("Content-Length is not one number");
                 }
@@ -386,13 +406,15 @@ impl HeadReader {
             FieldKind::KeepAlive => self.keep_alive = timeout(value).or(self.keep_alive),
             FieldKind::ProxyConnection | FieldKind::Te | FieldKind::Trailer | FieldKind::Other => {}
         }
-        Ok(Place {
+        places.push(Place {
             name: offset(at),
             value: offset(at + range.start),
             value_end: offset(at + range.end),
             name_length: u16::try_from(name_length).map_err(|_| Refusal::HeadTooLarge)?,
             kind,
-        })
+        });
+        self.lines += 1;
+        Ok(())
     }
 
     /// Evaluates the head at its empty line (RFC 9112 section 6.3).
@@ -439,6 +461,15 @@ impl HeadReader {
 /// Converts a place in a head, whose length fits.
 fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("the limit of a head fits into 32 bits")
+}
+
+/// Reads a number of decimal digits alone.
+fn number(digits: &[u8]) -> Option<u64> {
+    let add = |sum: u64, digit: &u8| {
+        let digit = digit.wrapping_sub(b'0');
+        (digit < 10).then(|| sum.checked_mul(10)?.checked_add(digit.into()))?
+    };
+    (!digits.is_empty()).then(|| digits.iter().try_fold(0, add))?
 }
 
 /// Returns the seconds of `timeout=N` in a `Keep-Alive` field.

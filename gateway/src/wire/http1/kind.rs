@@ -19,21 +19,19 @@ pub enum FieldKind {
 impl FieldKind {
     /// Returns the kind of a name in any case.
     pub fn of(name: &[u8]) -> Self {
-        let (kind, spelling): (_, &[u8]) = match name.len() {
-            2 => (Self::Te, b"te"),
-            4 => (Self::Host, b"host"),
-            6 => (Self::Expect, b"expect"),
-            7 => match name[0] | 0x20 {
-                b't' => (Self::Trailer, b"trailer"),
-                _ => (Self::Upgrade, b"upgrade"),
-            },
-            10 => match name[0] | 0x20 {
-                b'c' => (Self::Connection, b"connection"),
-                _ => (Self::KeepAlive, b"keep-alive"),
-            },
-            14 => (Self::ContentLength, b"content-length"),
-            16 => (Self::ProxyConnection, b"proxy-connection"),
-            17 => (Self::TransferEncoding, b"transfer-encoding"),
+        // Few names have the same length and first letter as one of these.
+        let first = name.first().map_or(0, |byte| byte | 0x20);
+        let (kind, spelling): (_, &[u8]) = match (name.len(), first) {
+            (2, b't') => (Self::Te, b"te"),
+            (4, b'h') => (Self::Host, b"host"),
+            (6, b'e') => (Self::Expect, b"expect"),
+            (7, b't') => (Self::Trailer, b"trailer"),
+            (7, b'u') => (Self::Upgrade, b"upgrade"),
+            (10, b'c') => (Self::Connection, b"connection"),
+            (10, b'k') => (Self::KeepAlive, b"keep-alive"),
+            (14, b'c') => (Self::ContentLength, b"content-length"),
+            (16, b'p') => (Self::ProxyConnection, b"proxy-connection"),
+            (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(spelling) {

@@ -61,9 +61,17 @@ pub(crate) const fn is_value_byte(byte: u8) -> bool {
 }
 
 pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    value_length(bytes) == bytes.len()
+}
+
+/// Returns the number of bytes before the first one that does not belong to a value.
+pub(super) fn value_length(bytes: &[u8]) -> usize {
     // Pieces without an early exit, so that the compiler compares all bytes of one at once. The table is faster for the
     // rest, and most values are short.
-    let (pieces, rest) = bytes.as_chunks::<16>();
-    let is_piece = |piece: &[u8; 16]| piece.iter().fold(true, |good, &byte| good & is_value_byte(byte));
-    pieces.iter().all(is_piece) && rest.iter().fold(VALUE, |all, &byte| all & CLASSES[byte as usize]) != 0
+    let (pieces, _) = bytes.as_chunks::<16>();
+    let is_piece = |piece: &&[u8; 16]| piece.iter().fold(true, |good, &byte| good & is_value_byte(byte));
+    let begun = pieces.iter().take_while(is_piece).count() * 16;
+    let rest = &bytes[begun..];
+    let end = rest.iter().position(|&byte| CLASSES[byte as usize] & VALUE == 0);
+    begun + end.unwrap_or(rest.len())
 }
