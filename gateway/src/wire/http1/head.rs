@@ -384,7 +384,8 @@ impl HeadReader {
             FieldKind::Connection => {
                 for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                     self.options.close |= option.eq_ignore_ascii_case(b"close");
-                    self.options.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    // Readers differ on whether other bytes than ASCII spoil the list; then the connection is not kept.
+                    self.options.keep_alive |= value.is_ascii() && option.eq_ignore_ascii_case(b"keep-alive");
                     self.options.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                 }
             }
