@@ -68,9 +68,11 @@ fuzz: ## give hostile input to every reader, SECONDS=60 each (needs a C++ compil
 replay: ## answer published test vectors, a question a line in and an answer a line out
 	@$(CARGO) run -q -p gateway --example replay
 
-bench: ## measure the policies and the finding of routes: time per decision, bytes per tenant
+bench: ## measure policies and the finding of routes; count the instructions of a request (needs valgrind)
 	$(CARGO) bench -p load --bench policies
 	$(CARGO) bench -p load --bench routing
+	$(CARGO) build --release -p gateway
+	$(CARGO) run --release -p load --bin load -- instructions
 
 load: ## show on the real binary what the README promises under load
 	$(CARGO) build --release -p gateway

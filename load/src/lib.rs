@@ -7,6 +7,7 @@
 pub mod arrivals;
 pub mod client;
 pub mod generate;
+pub mod instructions;
 pub mod report;
 pub mod scenario;
 pub mod target;

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use load::Result;
 use load::arrivals::Pace;
 use load::generate::{Load, generate};
+use load::instructions;
 use load::scenario::{SCENARIOS, Scenario, backend_process};
 use load::target::Target;
 
@@ -29,6 +30,8 @@ enum Command {
     Run(Run),
     /// Starts a gateway before a pretend fleet and checks a promise under load
     Scenario(Scenarios),
+    /// Counts the user instructions of a request, with valgrind
+    Instructions(Instructions),
     /// Runs a pretend backend until standard input ends: how scenarios start processes that they can kill
     #[command(hide = true)]
     Backend {
@@ -88,6 +91,13 @@ struct Run {
 }
 
 #[derive(Args)]
+struct Instructions {
+    /// The gateway binary
+    #[arg(long, env = "GATEWAY", value_name = "PATH", default_value = "target/release/gateway")]
+    gateway: PathBuf,
+}
+
+#[derive(Args)]
 struct Scenarios {
     /// `all` except the long ones, or one of tiers, hanging, isolation, fairness, credentials, hostile, json, outage,
     /// aggregate, sick_parts, cost, reload, hand_over, fleet, balance, split, scale, bill, adaptive, adaptive_long, overload, soak
@@ -109,6 +119,7 @@ fn main() -> ExitCode {
             match command {
                 Command::Run(options) => run(options).await,
                 Command::Scenario(options) => scenarios(&options).await,
+                Command::Instructions(options) => instructions::count(&options.gateway).await.map(|()| true),
                 Command::Backend { name, port } => backend_process::serve(&name, port).await.map(|()| true),
             }
         })

@@ -32,7 +32,7 @@ mod slow_reader;
 mod slow_upload;
 mod soak;
 mod split;
-mod steady;
+pub(crate) mod steady;
 mod tiers;
 
 use std::fmt;

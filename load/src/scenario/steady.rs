@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs `callers` with this request until `end` returns true. `end` is called before each request, with the number of
 /// requests that the caller has sent.
-pub(super) async fn steady(
+pub(crate) async fn steady(
     gateway: &Gateway,
     request: &Request<Full<Bytes>>,
     callers: usize,
