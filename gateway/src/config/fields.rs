@@ -267,6 +267,7 @@ impl<'a> Fields<'a> {
             value.push(mistake.hint(match name {
                 "host" => "name one, or leave it out: any host",
                 "endpoints" => "name one, as in `[{ url: \"http://10.0.0.5:8080\" }]`",
+                "split" => "name one, as in `[{ backend: NAME }]`, or write `backend: NAME` in its place",
                 _ => "name one, or leave the key out",
             }));
             return None;
@@ -337,7 +338,7 @@ impl<'a> Fields<'a> {
                     self.push(
                         Mistake::new(Code::Conflict, *key, message)
                             .related(*at, "and this one")
-                            .hint("take one of the two out"),
+                            .hint(forms::of_several(self.model)),
                     );
                 }
                 None

@@ -16,6 +16,12 @@ pub(super) fn of_choice(model: &str) -> Option<&'static str> {
     found.map(|(_, form)| *form)
 }
 
+/// Returns what to do if several of the exclusive keys are written in a section that is read into the Rust type `model`.
+pub(super) fn of_several(model: &str) -> &'static str {
+    let found = EITHER.iter().find(|(section, _)| *section == plain(model));
+    found.map_or("take one of the two out", |(_, what)| what)
+}
+
 /// Returns the name of a type without its modules, and without the `Option` around it.
 fn plain(model: &str) -> &str {
     let model = model.trim_end_matches('>');
@@ -120,7 +126,8 @@ const KEYS: &[(&str, &str, &str)] = &[
     (
         "OnMissing",
         "default",
-        "write `default: { query.page: 1 }`: a value for each placeholder",
+        "write `default: { query.page: 1 }`: a value for each placeholder of the part; one without placeholders needs no \
+         `missing`",
     ),
     ("ForEach", "in", "write `in: \"{part.NAME.FIELD}\"`"),
     (
@@ -146,6 +153,19 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("User", "password_hash", "`htpasswd -nB NAME` prints it after the colon"),
 ];
 
+/// Sections with exclusive keys, and what to do if several are written.
+const EITHER: &[(&str, &str)] = &[
+    (
+        "Fallback",
+        "make two entries of it, tried in turn, with the `value` as the last of all",
+    ),
+    (
+        "JwtKeys",
+        "take one out: `url` and `file` have public keys, for RS256, ES256, EdDSA and the like; `secret` and `secret_file` \
+         are for HS256, HS384 and HS512",
+    ),
+];
+
 /// Sections with exclusive keys, and how one of these may be written.
 const CHOICES: &[(&str, &str)] = &[
     (
@@ -154,7 +174,7 @@ const CHOICES: &[(&str, &str)] = &[
     ),
     ("Match", "write `prefix: /` for all paths below one, or `path: /users`"),
     ("Identity", "write for example `dns: billing.internal`"),
-    ("Fallback", "write for example `stale: 10m`"),
+    ("Fallback", "write for example `stale: 10m`; a `value` comes last"),
     (
         "JwtKeys",
         "write for example `url: \"https://id.example.com/jwks.json\"`",

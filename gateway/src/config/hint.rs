@@ -86,6 +86,11 @@ pub(super) fn is_one_slip(written: &str, word: &str) -> bool {
     written.len() >= 3 && strsim::damerau_levenshtein(written, word) == 1
 }
 
+/// Returns whether two typing errors turn the word, of seven letters at least, into `written`.
+pub(super) fn are_two_slips(written: &str, word: &str) -> bool {
+    word.len() >= 7 && strsim::damerau_levenshtein(written, word) == 2
+}
+
 /// Returns a hint for a word that only switches on or off a section that is on unless it is `off`.
 pub(super) fn for_switch(text: &str) -> Option<String> {
     match text.to_lowercase().as_str() {

@@ -204,6 +204,11 @@ fn filled_list<T: Read>(items: &[Value<'_>]) -> Option<String> {
 /// Returns the map keyed by name that was probably meant by a single value, or by a list of maps with names.
 fn filled_named<T: Read>(value: &Value<'_>) -> Option<String> {
     if let Kind::List(items) = &value.node.kind
+        && matches!(items.first().map(|first| &first.kind), Some(Kind::List(_)))
+    {
+        return None;
+    }
+    if let Kind::List(items) = &value.node.kind
         && let Some(first) = items.first()
         && let Kind::Map(entries) = &first.kind
     {

@@ -18,6 +18,8 @@ pub(super) trait Scalar: Sized {
     const UNQUOTED: bool = false;
     /// Whether the text is never shown, even if it is wrong.
     const SECRET: bool = false;
+    /// Hint for a list or a map in its place.
+    const NO_SINGLE: Option<&'static str> = None;
 
     fn parse(text: &str) -> Result<Self, Wrong>;
 
@@ -220,7 +222,7 @@ impl Scalar for Method {
     fn parse(text: &str) -> Result<Self, Wrong> {
         let method = Self::from_bytes(text.as_bytes()).map_err(|_| Wrong::new(Code::BadValue, "is not a method"))?;
         if method == Self::CONNECT || method == Self::TRACE {
-            return Err(Wrong::new(Code::BadValue, "is refused on every route"));
+            return Err(Wrong::new(Code::BadValue, "is refused on every route").hint("write another, such as `GET`"));
         }
         let upper = text.to_ascii_uppercase();
         if upper != text {
@@ -305,6 +307,9 @@ pub(super) fn unknown_word(text: &str, words: &[&str]) -> Wrong {
     }
     if let Some(word) = super::foreign::value_meant_by(text, words) {
         return wrong.hint(format!("did you mean `{word}`?"));
+    }
+    if words.contains(&"omit") {
+        return wrong.hint("`omit` and `null` go on without the element: they need `partial: allow` beside `parts`");
     }
     match super::hint::did_you_mean(text, words.iter().copied()) {
         Some(hint) => wrong.hint(hint),

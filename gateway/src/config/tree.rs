@@ -93,9 +93,16 @@ pub(super) fn parse_on(source: u16, text: &str, mistakes: &mut Mistakes) -> Opti
             }
             Err(mistake) => {
                 let at = mistake.at.filter(|_| mistake.code == Code::Syntax);
+                // An open bracket is reported together with the place up to which it is open.
+                let is_open = !mistake.related.is_empty();
                 mistakes.push(mistake);
                 let at = at?;
-                let repaired = repaired(&text, at.start as usize)?;
+                let start = at.start as usize;
+                let repaired = if is_open {
+                    closed(&text, start)
+                } else {
+                    repaired(&text, start)
+                }?;
                 lossy.extend(Some(at).filter(|_| repaired.is_lossy));
                 text = Cow::Owned(repaired.text);
             }
@@ -147,6 +154,46 @@ fn repaired(text: &str, at: usize) -> Option<Repair> {
     String::from_utf8(bytes)
         .ok()
         .map(|text| Repair { text, is_lossy: true })
+}
+
+/// Closes a bracket that is the only open one of its line, at the end of the line.
+fn closed(text: &str, open: usize) -> Option<Repair> {
+    let begin = text[..open].rfind('\n').map_or(0, |newline| newline + 1);
+    let length = text[begin..].find('\n').unwrap_or(text.len() - begin);
+    let mut within = Vec::new();
+    let mut quote = None;
+    for (at, letter) in text[begin..begin + length].char_indices() {
+        match (quote, letter) {
+            (Some(mark), _) => quote = quote.filter(|_| letter != mark),
+            (None, '"' | '\'') => quote = Some(letter),
+            (None, '{' | '[') => within.push(begin + at),
+            (None, '}' | ']') => within.pop().map(drop)?,
+            _ => {}
+        }
+    }
+    let bracket = text.as_bytes()[open];
+    let line = text[begin..begin + length].trim_end();
+    if quote.is_some() || within != [open] || line.contains(" #") {
+        return None;
+    }
+    // The text keeps its length: a space takes the bracket, or else the last of at least two letters.
+    let mut end = line.bytes().rev();
+    let is_spaced = line.len() < length && text.as_bytes()[begin + line.len()] == b' ';
+    let at = if is_spaced {
+        end.next().filter(|last| !matches!(last, b',' | b':' | b'{' | b'['))?;
+        begin + line.len()
+    } else {
+        let mut letters = end.by_ref().take(2);
+        let are_letters = letters.by_ref().all(|letter| letter.is_ascii_alphanumeric());
+        are_letters.then_some(begin + line.len() - 1)?
+    };
+    let mut bytes = text.as_bytes().to_vec();
+    bytes[at] = if bracket == b'{' { b'}' } else { b']' };
+    let text = String::from_utf8(bytes).ok()?;
+    Some(Repair {
+        text,
+        is_lossy: !is_spaced,
+    })
 }
 
 impl Node {
@@ -591,4 +638,5 @@ fn forces_text(tag: Option<&Tag>, span: Span) -> Result<bool, Mistake> {
 
 fn too_deep(span: Span) -> Mistake {
     Mistake::new(Code::Syntax, span, format!("nested more than {MAX_DEPTH} levels deep"))
+        .hint("no section of a config is that deep: take brackets out")
 }

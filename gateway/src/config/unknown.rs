@@ -126,8 +126,8 @@ enum Nearest<'s> {
 }
 
 impl Unknown {
-    /// Returns the key that was meant, if that is certain: another spelling, one typing error, or a section's name in
-    /// another product. A key that the section has already cannot have been meant.
+    /// Returns the key that was meant, if that is certain: another spelling, one typing error (two in a long word), or a
+    /// section's name in another product. A key that the section has already cannot have been meant.
     pub(super) fn certain(&self) -> Option<&'static str> {
         let free = || {
             self.known
@@ -144,8 +144,11 @@ impl Unknown {
             let section = self.section?;
             return free().find(|known| **known == section).copied();
         }
-        let mut slips = free().filter(|known| hint::is_one_slip(&self.key.text, known));
-        slips.next().filter(|_| slips.next().is_none()).copied()
+        let only = |is_slip: fn(&str, &str) -> bool| {
+            let mut slips = free().filter(|known| is_slip(&self.key.text, known));
+            slips.next().filter(|_| slips.next().is_none()).copied()
+        };
+        only(hint::is_one_slip).or_else(|| only(hint::are_two_slips))
     }
 
     pub(super) fn mistake(self, sections: &Sections) -> Mistake {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::asked::Asked;
+use super::forms;
 use super::mistake::{Code, Mistake, Mistakes};
 use super::scalar::{Scalar, Wrong, is_off};
 use super::single;
@@ -162,7 +163,10 @@ impl<'a> Value<'a> {
     pub(super) fn scalar<T: Scalar>(&self) -> Option<At<T>> {
         let Kind::Scalar { text, plain } = &self.node.kind else {
             let only = single::only_item(self.node).map(|only| format!("did you mean `{only}`?"));
-            let only = only.or_else(|| single::placeholder(self.node));
+            let only = T::NO_SINGLE
+                .map(str::to_owned)
+                .or(only)
+                .or_else(|| single::placeholder(self.node));
             let value = Self {
                 hint: self.hint.clone().or(only),
                 ..self.clone()
@@ -258,6 +262,9 @@ impl<'a> Value<'a> {
             let filled = self.filled?(self)?;
             Some(format!("did you mean `{filled}`?"))
         });
+        if expected == NAMED && mistake.hint.is_none() && self.path == "routes" {
+            mistake.hint = forms::of_key("Config", "routes").map(str::to_owned);
+        }
         if expected == NAMED && mistake.hint.is_none() {
             let key = self.path.rsplit('.').next().unwrap_or_default();
             mistake.hint = Some(format!(

@@ -86,7 +86,8 @@ impl KeySet {
                     let kid = key.kid.as_deref();
                     let pinned = pinned(algorithms, &fits, key.own_algorithm());
                     if pinned.is_empty() {
-                        passed_over.push(format!("key {at}: its algorithm is not among the configured ones"));
+                        let own: Vec<_> = fits.iter().map(|fit| format!("{fit:?}")).collect();
+                        passed_over.push(format!("key {at} is for {}: add it to `algorithms`", own.join(", ")));
                     }
                     add(&mut keys, kid, &material, &pinned)?;
                 }
@@ -143,7 +144,10 @@ impl KeySet {
         Self::of(
             keys,
             algorithms,
-            vec!["none of the configured algorithms fits the key".into()],
+            vec![format!(
+                "the key is for {}: add it to `algorithms`",
+                fits.iter().map(|fit| format!("{fit:?}")).collect::<Vec<_>>().join(", ")
+            )],
         )
     }
 

@@ -117,7 +117,7 @@ pub(super) const SECTIONS: &[Section] = &[
             noted(
                 "resolver resolvers nameservers dns_server dns_servers server",
                 "",
-                r#"the resolver of the system is asked: leave it out; with `srv` in place of `dns`, `name_server: "10.0.0.2:53"` asks another"#,
+                r#"the resolver of the system is asked: leave it out; with `srv` in place of `dns`, and without `refresh`, `name_server: "10.0.0.2:53"` asks another"#,
             ),
             word("tls ssl https secure protocol", "scheme: https"),
             word("path filename file_path", "file: endpoints.yaml"),
@@ -126,7 +126,11 @@ pub(super) const SECTIONS: &[Section] = &[
                 "kubernetes: { namespace: default, service: users, port: http }",
             ),
             word("stale max_stale hold keep_for", "keep: 10m"),
-            noted("url", "", "a backend has a list or a source, not both"),
+            noted(
+                "url",
+                "",
+                "leave it out, or write `endpoints: [{ url: ... }]` in place of all that: a backend has a list or a source",
+            ),
             noted(
                 "weight",
                 "",

@@ -407,7 +407,7 @@ impl Read for Jwt {
         value.fields(|f| {
             f.not_built(&["header"]);
             let (issuer, audience) = (f.required("issuer"), f.list("audience"));
-            let algorithms = f.required_list("algorithms");
+            let algorithms = f.required_list("algorithms").or_else(|| readable_algorithms(f));
             let keys: Option<JwtKeys> = f.required("keys");
             let (typ, required_claims) = (f.list_or("typ", &[]), f.list("required_claims"));
             let caller = f.or("caller", Pointer("/sub".to_owned()));
@@ -429,15 +429,16 @@ impl Read for Jwt {
             }
             let (algorithms, keys) = (algorithms?, keys?);
             check_algorithms(f, &algorithms, &keys);
+            // What is missing is a mistake already; an entry with mistakes is not used, but its file of keys is checked.
             Some(Self {
-                issuer: issuer?,
+                issuer: issuer.unwrap_or_else(|| At::unwritten(String::new())),
                 audience,
                 algorithms,
                 keys,
                 typ,
                 required_claims,
                 caller,
-                tenant: tenant?,
+                tenant: tenant.unwrap_or_else(|| At::unwritten(Pointer("/".to_owned()))),
                 tenants,
                 tier,
                 scopes,
@@ -446,6 +447,17 @@ impl Read for Jwt {
             })
         })?
     }
+}
+
+/// Returns those of the algorithms that are right, so that the keys can be checked with them. Reports nothing.
+fn readable_algorithms(f: &mut Fields<'_>) -> Option<Vec<At<Algorithm>>> {
+    let value = f.value_of("algorithms", <Vec<At<Algorithm>> as Read>::SHAPE)?;
+    let readable = |item: &Value<'_>| {
+        let algorithm = Algorithm::parse(item.text()?).ok()?;
+        Some(At::written(algorithm, item.node.span))
+    };
+    let readable: Vec<_> = value.items().iter().filter_map(readable).collect();
+    (!readable.is_empty()).then_some(readable)
 }
 
 /// A published symmetric key would let anyone sign, and a secret verifies nothing else.
@@ -492,7 +504,8 @@ impl Read for JwtKeys {
                 );
                 f.warn(mistake.hint("use a variable, `${NAME}`, or `secret_file`"));
             }
-            match written? {
+            // Of several, which is a mistake already, those of a file can be checked.
+            match written.or_else(|| file.is_some().then_some("file"))? {
                 "url" => {
                     let keys = fresh?;
                     let url = &keys.url;

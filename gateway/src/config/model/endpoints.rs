@@ -175,7 +175,8 @@ pub(super) fn endpoints(f: &mut Fields<'_>) -> Option<Endpoints> {
     f.required_list("endpoints").map(Endpoints::Listed)
 }
 
-const ONE_SOURCE: &str = "a backend has one source: make a backend of each, and `split` the route between them";
+const ONE_SOURCE: &str = "a backend has one source: keep one here, make a backend of its own for the other, and \
+                          `split` the route between them";
 
 /// Returns the keys of a map.
 fn keys<'a>(value: &Value<'a>) -> impl Iterator<Item = &'a str> {
@@ -263,14 +264,17 @@ fn one_source(f: &mut Fields<'_>) -> Option<(&'static str, Span)> {
 
 fn no_use(path: &str, key: &str, span: Span, kind: &str, at: Span) -> Mistake {
     let why = match (key, kind) {
-        ("scheme", _) => "each URL of the file has its own",
-        ("port", "srv") => "the records of the service have the ports",
-        ("port", "kubernetes") => "it belongs into `kubernetes`",
-        ("port", _) => "each URL of the file has its own",
-        ("refresh", "srv") => "the records say how long they hold",
-        ("refresh", _) => "changes are noticed at once",
-        ("name_server", "dns") => "the resolver of the system is asked: `srv` can ask another",
-        _ => "no name server is asked",
+        ("scheme", _) => "leave it out: each URL of the file has its own",
+        ("port", "srv") => "leave it out: the records of the service have the ports",
+        ("port", "kubernetes") => "leave it out: the `port` within `kubernetes` says it",
+        ("port", _) => "leave it out: each URL of the file has its own",
+        ("refresh", "srv") => "leave it out: the records say how long they hold",
+        ("refresh", _) => "leave it out: changes are noticed at once",
+        ("name_server", "dns") => {
+            "leave it out: the resolver of the system is asked; `srv` in place of `dns`, without `port` and `refresh`, asks \
+             another"
+        }
+        _ => "leave it out: no name server is asked",
     };
     Mistake::new(Code::Conflict, span, format!("`{path}.{key}` is of no use"))
         .related(at, "does not need it")

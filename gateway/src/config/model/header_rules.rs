@@ -7,7 +7,7 @@ use crate::config::asked::Shape;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, keyed};
-use crate::config::scalar::words;
+use crate::config::scalar::{Scalar, Wrong, switched_off, unknown_word};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::value::Value;
@@ -35,14 +35,54 @@ pub struct HeaderRules {
     pub add: NamedMap<At<String>>,
 }
 
-words! {
-    /// Fields that tell a browser to take no chances with an answer; one that the answer has already stays.
-    pub enum SecurityHeaders {
-        Off = "off",
-        /// For answers that no browser is to show.
-        Api = "api",
-        /// For answers that are pages.
-        Page = "page",
+/// Fields that tell a browser to take no chances with an answer; one that the answer has already stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SecurityHeaders {
+    Off,
+    /// For answers that no browser is to show.
+    Api,
+    /// For answers that are pages.
+    Page,
+}
+
+impl SecurityHeaders {
+    const WORDS: [&str; 3] = ["off", "api", "page"];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Api => "api",
+            Self::Page => "page",
+        }
+    }
+}
+
+impl Scalar for SecurityHeaders {
+    const EXPECTED: &'static str = "`off`, `api` or `page`";
+    const NO_SINGLE: Option<&'static str> = Some(
+        "write `api` for answers that programs read, or `page` for pages that browsers show: each is a whole set of fields; \
+         fields of your own go into a route's `headers: { response: { set: { x-frame-options: DENY } } }`",
+    );
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "api" => return Ok(Self::Api),
+            "page" => return Ok(Self::Page),
+            "off" => return Ok(Self::Off),
+            _ if switched_off(text, &Self::WORDS).is_some() => return Ok(Self::Off),
+            _ => {}
+        }
+        let wrong = unknown_word(text, &Self::WORDS);
+        Err(match &wrong.hint {
+            Some(hint) if hint.starts_with("did you mean `off`") => wrong,
+            _ => wrong.hint(
+                "did you mean `api` or `page`? `api` is for answers that programs read, `page` for pages in browsers",
+            ),
+        })
+    }
+
+    fn show(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
+use super::split;
 use super::{
     AddedHeaders, Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCors, PathPolicy, Redirect, SecurityHeaders,
     SplitEntry,
@@ -307,6 +308,9 @@ fn read_target(f: &mut Fields<'_>) -> Option<Target> {
         f.exactly_one(&["backend", "split", "aggregate", "respond", "redirect"])
     };
     let (backend, split) = (f.optional("backend"), f.nonempty("split"));
+    if let (None, Some(value)) = (&split, f.value("split")) {
+        split::check_unread(&value);
+    }
     let (aggregate, respond, redirect) = (f.optional("aggregate"), f.optional("respond"), f.optional("redirect"));
     let rewrite: Option<At<String>> = f.optional("rewrite");
     check_path(f, "rewrite", rewrite.as_ref());

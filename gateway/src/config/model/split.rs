@@ -8,6 +8,7 @@ use crate::config::named::NamedMap;
 use crate::config::reader::Read;
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::tree::Kind;
 use crate::config::units::Percent;
 use crate::config::value::Value;
 use crate::request_key::RequestKey;
@@ -36,6 +37,49 @@ pub struct SplitWhen {
     pub header: NamedMap<Wanted>,
     /// Cookies, with values as in `match.headers`.
     pub cookie: NamedMap<Wanted>,
+}
+
+/// Checks entries of which some cannot be read for what will be wrong once they can: their keys, and whether they make a
+/// whole.
+pub(super) fn check_unread(value: &Value<'_>) {
+    let mut keys = Vec::new();
+    let (mut hundredths, mut has_percent, mut has_rest, mut is_sure) = (0.0, false, false, true);
+    for item in value.items() {
+        let Kind::Map(entries) = &item.node.kind else { return };
+        let written = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node);
+        let text = |name: &str| match &written(name)?.kind {
+            Kind::Scalar { text, .. } => Some(text.as_str()),
+            Kind::List(_) | Kind::Map(_) => None,
+        };
+        if let (Some(key), Some(node)) = (text("key"), written("key")) {
+            keys.push((key, node.span));
+        }
+        if written("when").is_some() {
+            continue;
+        }
+        match text("percent").or_else(|| text("weight")) {
+            Some(percent) => {
+                has_percent = true;
+                match percent.trim_end_matches('%').trim().parse::<f64>() {
+                    Ok(percent) => hundredths += percent * 100.0,
+                    Err(_) => is_sure = false,
+                }
+            }
+            None => has_rest = true,
+        }
+    }
+    if let [(first, at), others @ ..] = &keys[..]
+        && let Some((_, span)) = others.iter().find(|(other, _)| other != first)
+    {
+        let mistake = Mistake::new(Code::Conflict, *span, format!("`{}` has two keys", value.path));
+        let mistake = mistake.related(*at, "here it is another");
+        value.push(mistake.hint("percents of different keys do not add up: write the same key in all entries"));
+    }
+    if has_percent && !has_rest && is_sure && (hundredths - 10_000.0_f64).abs() >= 1.0 {
+        let message = format!("the percents of `{}` do not make 100", value.path);
+        let mistake = Mistake::new(Code::Conflict, value.key, message);
+        value.push(mistake.hint("let them make 100, or leave out one `percent`: that entry takes the rest"));
+    }
 }
 
 impl Read for SplitEntry {

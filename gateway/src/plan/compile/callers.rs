@@ -59,6 +59,12 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
         .zip(tenants)
         .map(|((name, written), tenants)| Some(issuer(compiler, name, written)?.for_tenants(tenants)))
         .collect();
+    // A file of keys is checked even if its issuer has mistakes.
+    for (_, written) in config.callers.jwt.unsound() {
+        if let JwtKeys::File(path) = &written.keys {
+            keys_of_file(compiler, path, &compiled(&written.algorithms));
+        }
+    }
     let anonymous = anonymous.as_ref().map(|config::Anonymous { by: _, tier }| {
         let tier = tier.as_ref().unwrap_or(&config.default_tier);
         compiler.resolve("tier", tier, &config.tiers);
@@ -443,25 +449,14 @@ fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -
         leeway,
         max_age,
     } = written;
-    let algorithms: Vec<Algorithm> = algorithms
-        .iter()
-        .map(|algorithm| jws::algorithm(algorithm.as_str()).expect("every word of the config is an algorithm"))
-        .collect();
+    let algorithms = compiled(algorithms);
     let source = match written_keys {
         JwtKeys::Url(keys) => Some(source(compiler, keys, &algorithms)?),
         _ => None,
     };
     let keys = match written_keys {
         JwtKeys::Url(keys) => Some(remote_keys(compiler, name, &keys.url, &algorithms)),
-        JwtKeys::File(path) => named_files::read_file(compiler, path).and_then(|text| {
-            let is_pem = text.starts_with(b"-----BEGIN");
-            let made = if is_pem {
-                KeySet::from_pem(&text, &algorithms)
-            } else {
-                KeySet::from_jwks(&text, &algorithms, Origin::File)
-            };
-            local_keys(compiler, path.span(), made)
-        }),
+        JwtKeys::File(path) => keys_of_file(compiler, path, &algorithms),
         JwtKeys::Secret(secret) => local_keys(
             compiler,
             secret.span(),
@@ -501,6 +496,26 @@ fn issuer(compiler: &mut Compiler<'_>, name: &Arc<str>, written: &config::Jwt) -
             ))
         })
         .ok()
+}
+
+fn compiled(algorithms: &[At<config::Algorithm>]) -> Vec<Algorithm> {
+    let known = |algorithm: &At<config::Algorithm>| jws::algorithm(algorithm.as_str());
+    algorithms
+        .iter()
+        .map(|algorithm| known(algorithm).expect("every word of the config is an algorithm"))
+        .collect()
+}
+
+/// Reads a file of public keys: a JWKS, or one key in PEM.
+fn keys_of_file(compiler: &mut Compiler<'_>, path: &At<PathBuf>, algorithms: &[Algorithm]) -> Option<Arc<LiveKeys>> {
+    let text = named_files::read_file(compiler, path)?;
+    let is_pem = text.starts_with(b"-----BEGIN");
+    let made = if is_pem {
+        KeySet::from_pem(&text, algorithms)
+    } else {
+        KeySet::from_jwks(&text, algorithms, Origin::File)
+    };
+    local_keys(compiler, path.span(), made)
 }
 
 fn read_secret(compiler: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {

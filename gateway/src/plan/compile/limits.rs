@@ -421,7 +421,11 @@ fn check_periods(compiler: &mut Compiler<'_>) {
                         format!("`{owner}.quotas.{name}` is counted by another period than elsewhere"),
                     )
                     .related(seen.span(), "here it is another")
-                    .hint("give one of them another name: a tenant has one count for each"),
+                    .hint(format!(
+                        "a tenant has one count for each name: write `every: {}` here too, or another name here and \
+                         wherever this quota is changed for a tenant",
+                        seen.as_str()
+                    )),
                 );
             }
         }
