@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::state::Admin;
 use crate::clock;
-use crate::observe::page;
+use crate::observe::Format;
 use crate::server::Phase;
 
 /// Returns whether the path is a probe, which is answered without a token and without a place.
@@ -59,13 +59,15 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 /// Renders one page at a time. Whatever else waits for this thread, probes above all, gets its turn between two pages,
-/// however many are asked for at once.
-pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+/// however many are asked for at once. In OpenMetrics if `Accept` asks for it.
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let format = Format::asked_for(&accept.collect::<Vec<_>>().join(","));
     let turn = admin.scrapes.acquire().await;
-    let page = admin.gateway.state.observer.registry.render();
+    let page = admin.gateway.state.observer.registry.render_as(format);
     tokio::task::yield_now().await;
     drop(turn);
-    ([(CONTENT_TYPE, page::CONTENT_TYPE)], page).into_response()
+    ([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], page).into_response()
 }
 
 #[cfg(test)]

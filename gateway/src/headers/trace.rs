@@ -16,8 +16,12 @@ use crate::headers::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 pub struct TraceId([u8; 16]);
 
 impl TraceId {
-    const fn of(number: u128) -> Self {
+    pub const fn of(number: u128) -> Self {
         Self(number.to_be_bytes())
+    }
+
+    pub const fn number(self) -> u128 {
+        u128::from_be_bytes(self.0)
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use metrics::{Counter, Key, Label as KeyLabel};
 use metrics_util::registry::{AtomicStorage, Registry};
 
+use super::exemplars::Exemplars;
 use super::families::{Family, Scope};
 use super::histogram::Histogram;
 use super::labels::{Label, Outcome, Values};
@@ -187,6 +188,8 @@ pub struct RouteMetrics {
     counters: Counters,
     /// Time from a request's head to the last byte of its response.
     pub duration: Histogram,
+    /// Traced requests among those of `duration`.
+    pub exemplars: Exemplars,
     /// How long its slow requests take.
     pub slow: Slow,
 }
@@ -199,6 +202,7 @@ impl RouteMetrics {
         Self {
             counters,
             duration: Histogram::default(),
+            exemplars: Exemplars::default(),
             slow: Slow::default(),
         }
     }
@@ -212,6 +216,7 @@ impl RouteMetrics {
         Self {
             counters: Counters::lone(Scope::Route, store),
             duration: Histogram::default(),
+            exemplars: Exemplars::default(),
             slow: Slow::default(),
         }
     }

@@ -399,7 +399,10 @@ mod tests {
         let mut page =
             "# Metrics reference\n\nEvery metric on `/metrics` of the admin address (Prometheus text format). \
                         Made from the code by `make docs`; do not edit it by hand. Times are in seconds and sizes in \
-                        bytes.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n"
+                        bytes.\n\nA scraper whose `Accept` asks for `application/openmetrics-text` gets OpenMetrics 1.0.0: \
+                        names and labels are the same, and with [tracing](operations.md) the buckets of \
+                        `gateway_request_duration_seconds` have the newest exported trace as an exemplar (`trace_id`). \
+                        Prometheus keeps exemplars with `--enable-feature=exemplar-storage`.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n"
                 .to_owned();
         for Facts {
             name,

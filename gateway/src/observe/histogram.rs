@@ -29,21 +29,34 @@ const BOUNDS: [u64; 16] = [
     30_000_000_000,
 ];
 
+/// Number of buckets; the last one is for values above every bound.
+pub(super) const BUCKETS: usize = BOUNDS.len() + 1;
+
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// Counts per bucket; the last one is for values above every bound.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
+    /// Counts per bucket.
+    buckets: [AtomicU64; BUCKETS],
     /// Sum in nanoseconds. Wraps after 584 years of observed time.
     sum_nanos: AtomicU64,
+}
+
+/// Returns the bucket that counts this time.
+#[inline]
+pub(super) fn bucket(time: Duration) -> usize {
+    let nanos = nanos(time);
+    BOUNDS.partition_point(|&bound| bound < nanos)
+}
+
+#[inline]
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Histogram {
     #[inline]
     pub fn observe(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.partition_point(|&bound| bound < nanos);
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.sum_nanos.fetch_add(nanos, Relaxed);
+        self.buckets[bucket(time)].fetch_add(1, Relaxed);
+        self.sum_nanos.fetch_add(nanos(time), Relaxed);
     }
 
     /// Returns the upper bounds in seconds, each with the number of observations at or below it. The last bound is

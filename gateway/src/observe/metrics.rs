@@ -13,7 +13,7 @@ use policies::Moment;
 
 use super::counters::{BackendMetrics, Counters, LimitMetrics, RouteMetrics, Store};
 use super::families::{Family, Scope};
-use super::page::Page;
+use super::page::{Format, Page};
 use super::process;
 use super::tenants::Tenants;
 use super::unknown_tiers::UnknownTiers;
@@ -126,15 +126,23 @@ impl Registry {
         self.handshake_time.fetch_add(nanos, Relaxed);
     }
 
-    /// Returns the page for `/metrics`, to be served as [`super::page::CONTENT_TYPE`].
+    /// Returns the page for `/metrics` in the text format of Prometheus.
     pub fn render(&self) -> String {
-        let mut page = Page::new();
+        self.render_as(Format::Prometheus)
+    }
+
+    /// Returns the page for `/metrics`, to be served as the content type of the format.
+    pub fn render_as(&self, format: Format) -> String {
+        let mut page = Page::new(format);
         for (key, count) in self.store.all() {
             page.put_counter(&key, count);
         }
-        page.put_histogram(Family::RequestDuration, "", &self.unrouted.duration);
-        self.routes
-            .each(|route| page.put_histogram(Family::RequestDuration, &route.name, &route.duration));
+        let mut put_route = |route: &RouteMetrics| {
+            let (duration, exemplars) = (&route.duration, &route.exemplars);
+            page.put_with_exemplars(Family::RequestDuration, &route.name, duration, exemplars);
+        };
+        put_route(&self.unrouted);
+        self.routes.each(put_route);
         self.backends
             .each(|backend| page.put_histogram(Family::BackendDuration, &backend.name, &backend.duration));
         self.backends

@@ -10,6 +10,7 @@ mod attempt_line;
 pub mod attempts;
 pub mod counters;
 pub mod decided;
+mod exemplars;
 pub mod families;
 mod finished;
 pub mod histogram;
@@ -43,6 +44,7 @@ pub use access_log::{AccessLog, Target};
 pub use attempts::{Attempt, Attempts};
 pub use counters::{BackendMetrics, Counters, LimitMetrics, RouteMetrics};
 pub use decided::{Decided, SettingPlace};
+pub use exemplars::{Exemplar, Exemplars};
 pub use families::{Family, families};
 pub use labels::{
     Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState,
@@ -50,7 +52,7 @@ pub use labels::{
     MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, Verification,
 };
 pub use metrics::Registry;
-pub use page::Page;
+pub use page::{Format, Page};
 pub use record::RequestRecord;
 pub use refusal_groups::RefusalGroups;
 pub use rejections::Rejections;
@@ -128,11 +130,8 @@ impl Observer {
     /// Finishes a request: its last byte has been sent, or never will be.
     pub fn finish(&self, record: &mut RequestRecord) {
         record.end(clock::now());
-        record
-            .route
-            .as_ref()
-            .unwrap_or(&self.unrouted)
-            .count_request(record, record.used);
+        let route = record.route.as_ref().unwrap_or(&self.unrouted);
+        route.count_request(record, record.used);
         self.registry.process.count_caller(record);
         if let Some(tenant) = &record.tenant {
             tenant.count(record);
@@ -142,7 +141,10 @@ impl Observer {
         }
         self.rejections.note(record);
         self.refusal_groups.note(record);
-        self.traces.note(record);
+        if let Some(trace) = self.traces.note(record) {
+            let (took, at) = (record.used, clock::unix_time());
+            route.exemplars.put(&Exemplar { trace, took, at });
+        }
         if let Some(Watcher(watch)) = self.watcher.get() {
             watch(record);
         }

@@ -1,4 +1,8 @@
-//! Makes the text of `/metrics` in the Prometheus exposition format 0.0.4, with the exporter of the `metrics` facade.
+//! Makes the text of `/metrics` in the Prometheus exposition format 0.0.4 or in OpenMetrics 1.0.0, with the exporter of
+//! the `metrics` facade.
+//!
+//! Names and labels are the same in both. In OpenMetrics a counter's family is named without `_total`; a counter whose
+//! name would then be that of another family is a family of unknown type there, since a name may stand only once.
 //!
 //! Each page has a recorder of its own, so what nobody adds any more is not on it. The facade has whole counters and
 //! gauges; histograms and counters of seconds are added as lines.
@@ -13,17 +17,62 @@ use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line
 use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusRecorder};
 
 use super::counters::key;
-use super::families::{Facts, Family, Kind};
+use super::exemplars::{Exemplar, Exemplars};
+use super::families::{Facts, Family, Kind, families};
 use super::histogram::Histogram;
 
-/// `Content-Type` of `/metrics`.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Format of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Prometheus,
+    /// The only one that has exemplars.
+    OpenMetrics,
+}
+
+impl Format {
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// Returns the format that `Accept` asks for: OpenMetrics if it is named, and text is not preferred (RFC 9110 section
+    /// 12.5.1).
+    pub fn asked_for(accept: &str) -> Self {
+        let weight = |name: &str, versions: &[&str]| {
+            let ranges = accept.split(',').filter_map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                if !parts.next()?.eq_ignore_ascii_case(name) {
+                    return None;
+                }
+                let (mut weight, mut is_known) = (1.0, true);
+                for (key, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
+                    match key.trim().to_ascii_lowercase().as_str() {
+                        "q" => weight = value.trim().parse().unwrap_or(0.0),
+                        "version" => is_known = versions.contains(&value.trim().trim_matches('"')),
+                        _ => {}
+                    }
+                }
+                is_known.then_some(weight)
+            });
+            ranges.fold(0.0, f64::max)
+        };
+        let open = weight("application/openmetrics-text", &["1.0.0", "0.0.1"]);
+        if open > 0.0 && open >= weight("text/plain", &["0.0.4"]) {
+            Self::OpenMetrics
+        } else {
+            Self::Prometheus
+        }
+    }
+}
 
 const METADATA: Metadata<'static> = Metadata::new("gateway", Level::INFO, None);
 
 /// The page of one scrape, while it is being built.
 #[derive(Debug)]
 pub struct Page {
+    format: Format,
     recorder: PrometheusRecorder,
     /// Samples of each family that the facade has no type for.
     lines: [String; Family::ALL.len()],
@@ -52,8 +101,9 @@ macro_rules! samples {
 samples!(u8, u32, u64, usize, i32, i64, f64);
 
 impl Page {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(format: Format) -> Self {
         Self {
+            format,
             recorder: PrometheusBuilder::new().build_recorder(),
             lines: std::array::from_fn(|_| String::new()),
         }
@@ -86,18 +136,36 @@ impl Page {
     /// Adds the samples of a histogram if it has observations. The empty name stands for requests without a route, or
     /// for what there is once; its samples are always present.
     pub fn put_histogram(&mut self, family: Family, name: &str, histogram: &Histogram) {
+        self.put_with_exemplars(family, name, histogram, &Exemplars::default());
+    }
+
+    /// Adds the samples of a histogram like [`Self::put_histogram`], in OpenMetrics with its exemplars.
+    pub(super) fn put_with_exemplars(
+        &mut self,
+        family: Family,
+        name: &str,
+        histogram: &Histogram,
+        exemplars: &Exemplars,
+    ) {
+        // Read first: a count that is read later has what is an exemplar already.
+        let exemplars = exemplars.read();
         if !name.is_empty() && histogram.is_empty() {
             return;
         }
         let values: &[&str] = if family.facts().labels.is_empty() { &[] } else { &[name] };
         let (labels, mut count) = (labels(&key(family, values)), 0);
-        for (bound, total) in histogram.cumulative() {
-            let bound = if bound.is_finite() {
-                bound.to_string()
-            } else {
-                "+Inf".to_owned()
+        for ((bound, total), exemplar) in histogram.cumulative().zip(exemplars) {
+            let bound = match self.format {
+                _ if bound.is_infinite() => "+Inf".to_owned(),
+                Format::Prometheus => bound.to_string(),
+                // Canonical numbers have a point.
+                Format::OpenMetrics => format!("{bound:?}"),
             };
             self.line(family, Some("bucket"), &labels, Some(bound), total);
+            if let (Format::OpenMetrics, Some(exemplar)) = (self.format, exemplar) {
+                self.lines[family as usize].pop();
+                write_exemplar(&mut self.lines[family as usize], &exemplar);
+            }
             count = total;
         }
         self.line(family, Some("sum"), &labels, None, histogram.sum_seconds());
@@ -110,8 +178,13 @@ impl Page {
         let mut text = String::with_capacity(2 * rendered.len() + 200 * Family::ALL.len());
         for (family, lines) in Family::ALL.into_iter().zip(&self.lines) {
             let Facts { name, kind, help, .. } = family.facts();
-            write_help_line(&mut text, name, None, None, help);
-            write_type_line(&mut text, name, None, None, kind.as_str());
+            match self.format {
+                Format::Prometheus => {
+                    write_help_line(&mut text, name, None, None, help);
+                    write_type_line(&mut text, name, None, None, kind.as_str());
+                }
+                Format::OpenMetrics => write_descriptor(&mut text, family),
+            }
             let mut samples = samples.remove(name).unwrap_or_default();
             samples.sort_unstable();
             for sample in samples {
@@ -119,6 +192,9 @@ impl Page {
                 text.push('\n');
             }
             text.push_str(lines);
+        }
+        if self.format == Format::OpenMetrics {
+            text.push_str("# EOF\n");
         }
         text
     }
@@ -135,6 +211,31 @@ impl Page {
         let out = &mut self.lines[family as usize];
         write_metric_line(out, family.facts().name, suffix, labels, bound, sample, None);
     }
+}
+
+/// Writes type, unit and help of a family as OpenMetrics wants them.
+fn write_descriptor(out: &mut String, family: Family) {
+    let Facts { name, kind, help, .. } = family.facts();
+    let counted = name.strip_suffix("_total").filter(|_| kind.as_str() == "counter");
+    let is_taken = |name: &str| families().any(|other| other.name == name);
+    let (name, kind) = match counted {
+        Some(short) if !is_taken(short) => (short, "counter"),
+        Some(_) => (name, "unknown"),
+        None => (name, kind.as_str()),
+    };
+    let unit = ["seconds", "bytes"]
+        .into_iter()
+        .find(|unit| name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')));
+    let help = help.replace('"', "\\\"");
+    let unit = unit.map(|unit| format!("# UNIT {name} {unit}\n")).unwrap_or_default();
+    out.push_str(&format!("# TYPE {name} {kind}\n{unit}# HELP {name} {help}\n"));
+}
+
+/// Writes an exemplar after a sample, with the end of the line.
+fn write_exemplar(out: &mut String, exemplar: &Exemplar) {
+    let Exemplar { trace, took, at } = exemplar;
+    let (took, at) = (took.as_secs_f64(), at.as_secs_f64());
+    out.push_str(&format!(" # {{trace_id=\"{trace}\"}} {took:?} {at:.3}\n"));
 }
 
 fn labels(key: &Key) -> LabelSet {
@@ -155,6 +256,9 @@ fn by_family(page: &str) -> HashMap<&str, Vec<&str>> {
 }
 
 #[cfg(test)]
+mod open_metrics;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -162,7 +266,7 @@ mod tests {
 
     #[test]
     fn families_stay_together_in_whatever_order_samples_come() {
-        let mut page = Page::new();
+        let mut page = Page::new(Format::Prometheus);
         page.put(Family::BulkheadLimit, &["b"], 30);
         page.put(Family::BulkheadInUse, &["a"], 1);
         page.put(Family::BulkheadLimit, &["a"], 20);
@@ -185,7 +289,7 @@ mod tests {
     fn what_a_name_multiplies_appears_when_it_is_counted() {
         let histogram = Histogram::default();
         let samples = |name: &str, count| {
-            let mut page = Page::new();
+            let mut page = Page::new(Format::Prometheus);
             page.put_count(Family::JwksFetches, name, "fetched", count);
             page.put_histogram(Family::RequestDuration, name, &histogram);
             let text = page.into_text();
@@ -201,7 +305,7 @@ mod tests {
     #[test]
     fn label_values_are_escaped() {
         fn check(value: &str, written: &str) {
-            let mut page = Page::new();
+            let mut page = Page::new(Format::Prometheus);
             let histogram = Histogram::default();
             histogram.observe(Duration::ZERO);
             page.put(Family::Retries, &[value], 1);
@@ -229,7 +333,7 @@ mod tests {
         let histogram = Histogram::default();
         histogram.observe(Duration::from_millis(2));
         histogram.observe(Duration::from_secs(60));
-        let mut page = Page::new();
+        let mut page = Page::new(Format::Prometheus);
         page.put_histogram(Family::RequestDuration, "users", &histogram);
         let text = page.into_text();
         assert!(text.contains("_bucket{route=\"users\",le=\"0.001\"} 0\n"), "{text}");
@@ -242,7 +346,7 @@ mod tests {
 
     #[test]
     fn numbers_are_written_whole_or_with_their_fraction() {
-        let mut page = Page::new();
+        let mut page = Page::new(Format::Prometheus);
         page.put(Family::Connections, &[], 3);
         page.put(Family::ConnectionsAccepted, &[], u64::MAX);
         page.put(Family::ClockAhead, &[], -2.5);

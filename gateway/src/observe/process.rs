@@ -73,7 +73,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_running_process_uses_something() {
-        let mut page = Page::new();
+        let mut page = Page::new(crate::observe::Format::Prometheus);
         sample(&mut page);
         let text = page.into_text();
         for name in ["process_resident_memory_bytes", "process_open_fds", "process_threads"] {

@@ -22,6 +22,7 @@ use super::histogram::Histogram;
 use super::labels::TraceOutcome;
 use super::metrics::Registry;
 use super::record::RequestRecord;
+use crate::headers::TraceId;
 use crate::rejection::Reason;
 
 /// Capacity of the queue in traces. The exporter empties it four times a second.
@@ -113,28 +114,32 @@ impl Traces {
         }
     }
 
-    /// Queues a copy of the record if its trace is to be exported.
+    /// Queues a copy of the record if its trace is to be exported. Returns the trace if it is queued.
     #[inline]
-    pub(super) fn note(&self, record: &RequestRecord) {
-        if let Some(context) = &record.span {
-            self.choose(record, context);
-        }
+    pub(super) fn note(&self, record: &RequestRecord) -> Option<TraceId> {
+        let context = record.span.as_ref()?;
+        self.choose(record, context).then_some(record.trace)?
     }
 
-    fn choose(&self, record: &RequestRecord, context: &SpanContext) {
+    /// Returns whether the record is queued.
+    fn choose(&self, record: &RequestRecord, context: &SpanContext) -> bool {
         let second = record.at.0.as_secs();
         let is_sampled = context.flags & 1 == 1;
         let gate = match (is_sampled, context.parent) {
             (true, None) => None,
             (true, Some(_)) => Some(&self.by_caller),
             (false, _) if context.tail && is_telling(record) => Some(&self.by_end),
-            (false, _) => return,
+            (false, _) => return false,
         };
         if gate.is_some_and(|gate| !gate.admits(second)) {
             self.count(TraceOutcome::TooMany, 1);
-        } else if self.queue.try_send(Box::new(record.clone())).is_err() {
+            return false;
+        }
+        let is_queued = self.queue.try_send(Box::new(record.clone())).is_ok();
+        if !is_queued {
             self.count(TraceOutcome::QueueFull, 1);
         }
+        is_queued
     }
 
     /// Takes at most `most` records from the queue.

@@ -315,3 +315,46 @@ async fn a_collector_that_hangs_or_is_away_costs_no_request() {
     assert!(dropped >= 52.0, "{dropped} of 2100 for 2048 places");
     collector.open_gate();
 }
+
+#[tokio::test]
+async fn the_metrics_lead_to_a_trace_if_they_are_asked_for_in_open_metrics() {
+    const ACCEPT: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let (_fleet, [collector, api]) = backends(["collector", "api"]).await;
+    let config = Config::with(top(&collector, ", sample: 0")).open("api", api.address(), "");
+    let gateway = start(config).await;
+    let scrape = || gateway.admin("/metrics").header("accept", ACCEPT).send();
+    gateway.get("/api/echo").send().await.expect(200);
+    gateway
+        .metric_becomes("gateway_requests_total", &[("route", "api"), ("code", "2xx")], 1.0)
+        .await;
+    let page = scrape().await.expect(200);
+    let kind = page.header("content-type").expect("a type").to_owned();
+    assert!(
+        kind.starts_with("application/openmetrics-text; version=1.0.0"),
+        "{kind}"
+    );
+    let page = page.text();
+    assert!(
+        page.ends_with("\n# EOF\n") && !page.contains("trace_id"),
+        "the request is not traced: {page}"
+    );
+
+    let ask = gateway
+        .get("/api/echo")
+        .header("traceparent", &format!("00-{TRACE}-{PARENT}-01"));
+    ask.send().await.expect(200);
+    let exemplar = format!("# {{trace_id=\"{TRACE}\"}} ");
+    let page = eventually(SOON, "the trace is an exemplar", || async {
+        let page = scrape().await.expect(200).text();
+        page.contains(&exemplar).then_some(page)
+    })
+    .await;
+    let lines: Vec<_> = page.lines().filter(|line| line.contains("trace_id")).collect();
+    let [line] = lines[..] else { panic!("{lines:?}") };
+    assert!(
+        line.starts_with("gateway_request_duration_seconds_bucket{route=\"api\",le=\""),
+        "{line}"
+    );
+    let plain = gateway.admin("/metrics").send().await.expect(200).text();
+    assert!(!plain.contains("trace_id") && !plain.contains("# EOF"), "{plain}");
+}
