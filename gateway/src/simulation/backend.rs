@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::watch;
 
-use super::script::Script;
+use super::script::Scripts;
 use super::seen::ID;
 use crate::call::memory_pipe::{Dial, FarEnd, MemoryPipe};
 use crate::clock;
@@ -67,7 +67,7 @@ impl Replies {
 pub(super) struct ScriptedEndpoint {
     backend: Arc<str>,
     replies: Arc<Replies>,
-    script: Mutex<Script>,
+    scripts: Mutex<Scripts>,
     in_http2: bool,
     /// Ends all connections that are open at a change.
     closings: watch::Sender<u64>,
@@ -127,7 +127,7 @@ impl ScriptedEndpoint {
         Self {
             backend: Arc::clone(backend),
             replies: Arc::clone(replies),
-            script: Mutex::default(),
+            scripts: Mutex::default(),
             in_http2,
             closings: watch::Sender::new(0),
             active: AtomicUsize::new(0),
@@ -136,9 +136,9 @@ impl ScriptedEndpoint {
         }
     }
 
-    /// Answers by `script` from now on.
-    pub(super) fn play(self: &Arc<Self>, script: Script) {
-        for at in script.closings() {
+    /// Answers by `scripts` from now on.
+    pub(super) fn play(self: &Arc<Self>, scripts: Scripts) {
+        for at in scripts.all.closings() {
             if at <= clock::now() {
                 self.close();
                 continue;
@@ -151,7 +151,7 @@ impl ScriptedEndpoint {
                 }
             });
         }
-        *self.script() = script;
+        *self.scripts() = scripts;
     }
 
     /// Returns the most calls at once, and the number of all calls.
@@ -159,8 +159,8 @@ impl ScriptedEndpoint {
         (self.peak.load(Relaxed), self.calls.load(Relaxed))
     }
 
-    fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    fn scripts(&self) -> MutexGuard<'_, Scripts> {
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close(&self) {
@@ -169,8 +169,8 @@ impl ScriptedEndpoint {
 
     /// Whether the endpoint takes no connections now.
     fn takes_none(&self) -> bool {
-        let mut script = self.script();
-        let answer = script.phase(clock::now()).map(|phase| *phase.answer);
+        let mut scripts = self.scripts();
+        let answer = scripts.all.phase(clock::now()).map(|phase| *phase.answer);
         matches!(answer, Some(Behaviour::Refuse | Behaviour::Unreachable))
     }
 
@@ -209,8 +209,8 @@ impl ScriptedEndpoint {
                 Turn::Break
             }
             None => {
-                let mut script = self.script();
-                turn(script.call(clock::now()))
+                let mut scripts = self.scripts();
+                turn(scripts.call(request.method(), request.uri().path(), clock::now()))
             }
         };
         match turn {
@@ -285,7 +285,7 @@ impl fmt::Debug for Dialler {
 impl Dial for Dialler {
     fn dial(&self) -> io::Result<Option<MemoryPipe>> {
         let answer = {
-            let mut script = self.0.script();
+            let script = &mut self.0.scripts().all;
             let now = clock::now();
             match script.phase(now).map(|phase| *phase.answer) {
                 // An attempt to connect counts as a call.

@@ -30,13 +30,13 @@ use policies::{Moment, WallTime};
 pub use self::backend::Reply;
 use self::backend::{Dialler, Replies, ScriptedEndpoint};
 pub use self::client::{Answered, Message};
-use self::script::Script;
+use self::script::{Script, Scripts};
 use self::seen::SeenRequests;
 pub use self::seen::{Seen, SeenAttempt};
 use crate::call::backend::Backend;
 use crate::call::endpoints::{Member, Origin};
 use crate::clock::{self, WallClock};
-use crate::config::policy_tests::Phase;
+use crate::config::policy_tests::BackendScript;
 use crate::config::{Invalid, Loaded};
 use crate::control::{self, reload};
 use crate::observe::{Observer, Target};
@@ -137,9 +137,9 @@ impl Simulation {
         clock::now().since(self.began)
     }
 
-    /// Has an endpoint of a backend answer by `phases` from now on; all of its endpoints if `endpoint` is `None`. Returns
+    /// Has an endpoint of a backend answer by `written` from now on; all of its endpoints if `endpoint` is `None`. Returns
     /// false if there is no such backend or endpoint.
-    pub fn script(&self, backend: &str, endpoint: Option<usize>, phases: &[Phase]) -> bool {
+    pub fn script(&self, backend: &str, endpoint: Option<usize>, written: &BackendScript) -> bool {
         let Some(endpoints) = self.backends.get(backend) else {
             return false;
         };
@@ -149,7 +149,15 @@ impl Simulation {
         };
         let Some(chosen) = chosen else { return false };
         for endpoint in chosen {
-            endpoint.play(Script::new(phases.into(), clock::now()));
+            let now = clock::now();
+            let script = |phases: &[_]| Script::new(phases.into(), now);
+            let by_path = written.by_path.iter();
+            endpoint.play(Scripts {
+                all: script(&written.phases),
+                by_path: by_path
+                    .map(|(pattern, phases)| (pattern.clone(), script(phases)))
+                    .collect(),
+            });
         }
         true
     }

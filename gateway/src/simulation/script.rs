@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use policies::Moment;
 
-use crate::config::policy_tests::{Behaviour, Lasts, Phase};
+use crate::config::policy_tests::{Behaviour, Lasts, PathPattern, Phase};
 
 /// Phases, and how far they have come.
 #[derive(Debug, Default)]
@@ -15,6 +16,22 @@ pub(super) struct Script {
     began: Moment,
     /// Calls within the current phase.
     calls: u64,
+}
+
+/// Script of an endpoint, with those of some paths.
+#[derive(Debug, Default)]
+pub(super) struct Scripts {
+    pub(super) all: Script,
+    pub(super) by_path: Vec<(PathPattern, Script)>,
+}
+
+impl Scripts {
+    /// Returns the phase of a call that comes now, and counts the call in the script of its path.
+    pub(super) fn call(&mut self, method: &Method, path: &str, now: Moment) -> Option<&Phase> {
+        let mut of_paths = self.by_path.iter_mut();
+        let found = of_paths.find(|(pattern, _)| pattern.fits(method, path));
+        found.map_or(&mut self.all, |(_, script)| script).call(now)
+    }
 }
 
 impl Script {

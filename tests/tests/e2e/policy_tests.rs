@@ -59,6 +59,55 @@ fn thirty_lines_test_the_tiers_and_all_of_the_config_is_covered() {
     );
 }
 
+const AGGREGATE: &str = r#"
+listeners: { public: { address: "127.0.0.1:0" } }
+callers: { anonymous: { by: client_address, tier: enterprise } }
+backends: { api: { endpoints: [{ url: "http://10.0.0.1" }], retry: off, breaker: off } }
+routes:
+  home:
+    match: { path: /home }
+    access: { any_of: [anonymous] }
+    aggregate:
+      partial: allow
+      parts: { user: { backend: api, path: /users/7 }, orders: { backend: api, path: /orders?user=7 } }
+  orders: { match: { path: /orders, methods: [POST] }, access: { any_of: [anonymous] }, backend: api }
+"#;
+
+#[test]
+fn parts_that_share_a_backend_can_fail_apart() {
+    let tests = r#"
+tests:
+  orders fails for 10s, and the user is there:
+    - at: 0s
+      backends:
+        api: { POST /orders: 409, /orders*: 500 for 10s, "/users/*": { answer: 200, body: { id: 7 } } }
+    - send: GET /home at 1s
+      expect: { status: 200, complete: false, sent_to: { api: 2 }, body: { user: { id: 7 } } }
+    - send: POST /orders at 1s
+      headers: { idempotency-key: "1" }
+      body: { item: 3 }
+      expect: { status: 409, allowed: 1 }
+    - { send: GET /home at 11s, expect: { complete: true, body: { user: { id: 7 }, orders: {} } } }
+  a script of all takes the place of one by path:
+    - { at: 0s, backends: { api: { /*: 500 } } }
+    - { send: GET /home at 0s, expect: { status: 502 } }
+    - { at: 1s, backends: { api: 200 } }
+    - { send: GET /home at 1s, expect: { status: 200, complete: true } }
+"#;
+    let told = test(AGGREGATE, tests, &[]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let wrong = "tests: { a: [{ at: 0s, backends: { api: { /orders: refuse, orders: 500 } } }] }";
+    let told = test(AGGREGATE, wrong, &[]);
+    assert_eq!(told.code, INVALID, "{told:?}");
+    let said = format!("{}{}", told.stdout, told.stderr);
+    for words in [
+        "`refuse` is about connections, which have no path",
+        "is not a path such as `/orders/*`",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
 /// Numbers of a config as ranges of bytes, without those in comments and in names, and without the address to listen on,
 /// which decides nothing.
 fn numbers(config: &str) -> Vec<(usize, usize)> {

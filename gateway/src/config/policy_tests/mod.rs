@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::expect::{Expect, ReasonWord, SentTo};
-pub use self::script::{Behaviour, Lasts, Phase};
+pub use self::script::{BackendScript, Behaviour, Lasts, PathPattern, Phase};
 pub use self::send::{MOST_REQUESTS, Requests};
 use super::keys::Timestamp;
 use super::mistake::{Code, Mistake, Mistakes};
@@ -39,7 +39,7 @@ pub struct PolicyTests {
     pub callers: NamedMap<TestCaller>,
     /// What backends answer in every test, by the name of the backend, or `NAME/2` for its second endpoint. A backend
     /// that is not named answers 200 with an empty JSON object at once.
-    pub backends: NamedMap<Vec<Phase>>,
+    pub backends: NamedMap<BackendScript>,
     /// Tests by name; each begins with nothing counted.
     pub tests: NamedMap<Vec<Step>>,
 }
@@ -76,7 +76,7 @@ pub struct Step {
     /// JSON body of each request.
     pub body: Option<At<Document>>,
     /// What backends answer from the time of the step on.
-    pub backends: NamedMap<Vec<Phase>>,
+    pub backends: NamedMap<BackendScript>,
     /// What must hold for the requests of the step.
     pub expect: Option<Expect>,
 }
@@ -147,9 +147,9 @@ impl Read for PolicyTests {
 }
 
 /// Reads what backends answer, by their names.
-fn scripts(value: &Value<'_>) -> NamedMap<Vec<Phase>> {
+fn scripts(value: &Value<'_>) -> NamedMap<BackendScript> {
     let mut scripts = NamedMap::default();
-    let _ = keyed(value, &mut scripts, any_name, |_, phases| read_as::<Vec<Phase>>(phases));
+    let _ = keyed(value, &mut scripts, any_name, |_, script| BackendScript::read(script));
     scripts
 }
 

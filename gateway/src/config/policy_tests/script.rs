@@ -1,18 +1,114 @@
-//! What a backend answers, in phases: `500 for 10s`, `200 after 30ms`, `refuse for 3 calls`.
+//! What a backend answers, in phases: `500 for 10s`, `200 after 30ms`, `refuse for 3 calls`; to all calls, or by path.
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::config::hint;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
-use crate::config::reader::Read;
+use crate::config::reader::{Read, keyed, read_as};
 use crate::config::scalar::{Scalar, Wrong};
 use crate::config::single::Single;
 use crate::config::span::At;
 use crate::config::value::Value;
 use crate::json::Document;
+
+/// Answers of a backend.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BackendScript {
+    /// Answers to calls that no pattern fits.
+    pub phases: Vec<Phase>,
+    /// Answers to calls of some paths; the first pattern that fits counts.
+    pub by_path: Vec<(PathPattern, Vec<Phase>)>,
+}
+
+/// Which calls a script is for: `/orders/*`, or `POST /orders`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathPattern {
+    method: Option<Method>,
+    /// Path, in which each `*` stands for any text.
+    path: String,
+}
+
+impl PathPattern {
+    /// Reads a pattern; `None` if it is none.
+    fn parse(text: &str) -> Option<Self> {
+        let (method, path) = match text.split_once(' ') {
+            Some((method, path)) => (Some(<Method as Scalar>::parse(method).ok()?), path.trim_start()),
+            None => (None, text),
+        };
+        let is_path = path.starts_with('/') && !path.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#'));
+        is_path.then(|| Self {
+            method,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Whether a key is meant as a pattern.
+    fn is_meant(key: &str) -> bool {
+        key.starts_with('/') || key.contains(" /")
+    }
+
+    /// Returns whether the pattern fits a call, whose path is the one that the backend gets.
+    pub fn fits(&self, method: &Method, path: &str) -> bool {
+        self.method.as_ref().is_none_or(|own| own == method) && fits(&self.path, path)
+    }
+}
+
+fn fits(pattern: &str, path: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = path.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = pieces.next_back() else {
+        return rest.is_empty();
+    };
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.ends_with(last)
+}
+
+impl Read for BackendScript {
+    fn read(value: &Value<'_>) -> Option<Self> {
+        let keys = value.is_map().then(|| value.entries("a map of paths")).flatten();
+        if !keys.is_some_and(|keys| keys.iter().any(|(key, _)| PathPattern::is_meant(&key.text))) {
+            let phases = read_as(value)?;
+            let by_path = Vec::new();
+            return Some(Self { phases, by_path });
+        }
+        let mut written = NamedMap::default();
+        keyed(value, &mut written, pattern_text, |_, phases| {
+            read_as::<Vec<Phase>>(phases)
+        })?;
+        let phases_of = |(_, phases)| -> &Vec<Phase> { phases };
+        for phase in written.iter().flat_map(phases_of) {
+            if matches!(*phase.answer, Behaviour::Refuse | Behaviour::Unreachable) {
+                let message = format!("`{}` is about connections, which have no path", phase.answer.show());
+                let hint = "write `break` or `hang` here, or script the whole backend";
+                value.push(Mistake::new(Code::Conflict, phase.answer.span(), message).hint(hint));
+            }
+        }
+        let by_path = written
+            .iter()
+            .filter_map(|(pattern, phases)| Some((PathPattern::parse(pattern)?, phases.clone())));
+        Some(Self {
+            phases: Vec::new(),
+            by_path: by_path.collect(),
+        })
+    }
+}
+
+/// Returns the text of a pattern, or what is wrong with it.
+fn pattern_text(text: &str) -> Result<String, &'static str> {
+    match PathPattern::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("is not a path such as `/orders/*` or `POST /orders`; the query is left out"),
+    }
+}
 
 /// Answers of a backend for a while. After the last phase it answers 200 at once.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,5 +280,33 @@ impl Read for Phase {
                 },
             })
         })?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        let check = |pattern: &str, fitting: &[&str], others: &[&str]| {
+            let pattern = PathPattern::parse(pattern).expect("a pattern");
+            for path in fitting {
+                assert!(pattern.fits(&Method::GET, path), "{pattern:?} {path}");
+            }
+            for path in others {
+                assert!(!pattern.fits(&Method::GET, path), "{pattern:?} {path}");
+            }
+        };
+        check("/orders", &["/orders"], &["/orders/", "/order", "/a/orders"]);
+        check("/orders/*", &["/orders/", "/orders/7", "/orders/7/lines"], &["/orders"]);
+        check("/*/lines", &["/a/lines", "/a/b/lines"], &["/lines", "/a/lines/1"]);
+        check("/a*b*c", &["/abc", "/aXbYc", "/abbc"], &["/acb", "/ab"]);
+        check("/*", &["/", "/a"], &[]);
+        check("GET /a", &["/a"], &["/b"]);
+        check("POST /a", &[], &["/a"]);
+        for wrong in ["orders", "", "get /a", "/a?b=1", "/a b", "GET", "TRACE /a"] {
+            assert_eq!(PathPattern::parse(wrong), None, "{wrong}");
+        }
     }
 }

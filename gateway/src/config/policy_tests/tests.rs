@@ -65,7 +65,7 @@ tests: { t: [{ send: GET / }] }
 ";
     let tests = read(text).expect("a good file");
     let lasts = |name: &str| -> Vec<_> {
-        let phases = tests.backends.get(name).expect("it is written").iter();
+        let phases = tests.backends.get(name).expect("it is written").phases.iter();
         phases.map(|phase| (phase.answer.show(), phase.lasts)).collect()
     };
     assert_eq!(lasts("one"), [("500".to_owned(), Lasts::Always)]);

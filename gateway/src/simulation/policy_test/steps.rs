@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::names::endpoint_of;
 use crate::clock;
-use crate::config::policy_tests::{Behaviour, PolicyTests, Requests, Step, TestCaller};
+use crate::config::policy_tests::{BackendScript, Behaviour, PolicyTests, Requests, Step, TestCaller};
 use crate::config::{At, NamedMap};
 use crate::headers::Scheme;
 use crate::observe::{Decision, Family};
@@ -58,17 +58,16 @@ pub(super) async fn perform<'a>(
     tests: &PolicyTests,
     steps: &'a [Step],
 ) -> PerformedSteps<'a> {
-    for (name, phases) in tests.backends.iter() {
+    for (name, script) in tests.backends.iter() {
         let (backend, endpoint) = endpoint_of(name);
-        simulation.script(backend, endpoint, phases);
+        simulation.script(backend, endpoint, script);
     }
-    let refuses = |phases: &Vec<crate::config::policy_tests::Phase>| {
-        phases
-            .iter()
-            .any(|phase| matches!(*phase.answer, Behaviour::Refuse | Behaviour::Unreachable))
+    let refuses = |script: &BackendScript| {
+        let mut phases = script.phases.iter();
+        phases.any(|phase| matches!(*phase.answer, Behaviour::Refuse | Behaviour::Unreachable))
     };
     let scripts = steps.iter().map(|step| &step.backends).chain([&tests.backends]);
-    let may_eject = scripts.flat_map(NamedMap::iter).any(|(_, phases)| refuses(phases));
+    let may_eject = scripts.flat_map(NamedMap::iter).any(|(_, script)| refuses(script));
     let reacher = may_eject.then(|| {
         let simulation = Arc::clone(simulation);
         tokio::spawn(async move { simulation.bring_back().await })
@@ -89,9 +88,9 @@ pub(super) async fn perform<'a>(
             tokio::task::yield_now().await;
         }
         shadow_counts.push((number, shadowed(&simulation.plan)));
-        for (name, phases) in step.backends.iter() {
+        for (name, script) in step.backends.iter() {
             let (backend, endpoint) = endpoint_of(name);
-            simulation.script(backend, endpoint, phases);
+            simulation.script(backend, endpoint, script);
         }
         if let Some(send) = &step.send {
             let message = message(send, step, tests, simulation);
