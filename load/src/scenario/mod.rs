@@ -176,7 +176,7 @@ pub const SCENARIOS: [Scenario; 27] = [
     },
     Scenario {
         name: "reload",
-        about: "a config swapped ten times a second under load, then the end",
+        about: "a config swapped ten times a second under load, with broken ones and the end, then for a minute",
         long: false,
         run: |b| Box::pin(reload::run(b)),
     },

@@ -1,5 +1,7 @@
 //! Sends a thousand requests a second while the config changes ten times a second, every third time to a broken one.
-//! Then sends SIGTERM during a load.
+//! Then sends SIGTERM during a load. What must stay over a minute of reloads is checked in `minute`.
+
+mod minute;
 
 use std::path::Path;
 use std::time::Duration;
@@ -67,6 +69,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
         swapped.finding(),
     ];
     findings.push(end(gateway).await?);
+    findings.extend(minute::run(binary).await?);
     Ok(findings)
 }
 

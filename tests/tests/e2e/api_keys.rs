@@ -57,6 +57,57 @@ async fn keys_come_and_go_with_their_file() {
 }
 
 #[tokio::test]
+async fn a_key_that_the_command_adds_to_the_file_is_admitted() {
+    let (_fleet, _api, gateway) = start(&file(&[("a", "key-a")]), "").await;
+    let add = |name: &str| {
+        let path = gateway.path(name).display().to_string();
+        let command = [
+            "key",
+            "new",
+            "--tenant",
+            "acme",
+            "--scopes",
+            "a.read,a.write",
+            "--into",
+            &path,
+        ];
+        cli(&command, &Setup::new(""))
+    };
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let told = add("keys.yaml");
+        assert_eq!((told.code, &*told.stderr), (Some(0), ""), "{told:?}");
+        made.push(told.stdout.trim().to_owned());
+    }
+    for key in &made {
+        becomes(&gateway, key, 200).await;
+    }
+    gateway.get("/echo").key("key-a").send().await.expect(200);
+    let text = std::fs::read_to_string(gateway.path("keys.yaml")).expect("it is there");
+    assert!(text.contains("scopes: [a.read, a.write]"), "{text}");
+    assert!(
+        !made.iter().any(|key| text.contains(key.as_str())),
+        "digests only: {text}"
+    );
+
+    assert_eq!(add("new.yaml").code, Some(0));
+    let mode = std::fs::metadata(gateway.path("new.yaml"))
+        .expect("it is created")
+        .permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+
+    std::fs::write(gateway.path("broken.yaml"), "keys: [").expect("a file of ours");
+    let told = add("broken.yaml");
+    assert_eq!(
+        (told.code, &*told.stdout),
+        (Some(1), ""),
+        "no key without its line: {told:?}"
+    );
+    let text = std::fs::read_to_string(gateway.path("broken.yaml")).expect("it is there");
+    assert_eq!(text, "keys: [");
+}
+
+#[tokio::test]
 async fn a_bad_key_file_changes_nothing_and_shows() {
     let (_fleet, _api, gateway) = start(&file(&[("a", "key-a")]), "").await;
     for bad in ["keys: [{ id: oops }]", "keys: [", ""] {

@@ -5,6 +5,7 @@ use fixtures::fleet::Handle;
 use http::Method;
 use serde_json::Value;
 use tests::configs::{Config, UNGUARDED};
+use tests::crowd::at_once;
 use tests::{Answer, Gateway, Setup, eventually};
 
 use crate::{SOON, one_backend};
@@ -104,6 +105,38 @@ async fn a_route_that_is_gone_is_taken_back() {
     .await;
     let why = is_taken_back(&gateway).await;
     assert!(why.contains("% of the requests were refused before, and "), "{why}");
+}
+
+/// A route of few requests, which all requests together do not show.
+#[tokio::test]
+async fn the_route_that_broke_is_found_beside_busy_ones_and_is_named() {
+    const BUSY: usize = 4000;
+    let (_fleet, api) = one_backend("api").await;
+    let config = |backend: std::net::SocketAddr| {
+        let fine = "\n  fine: { match: { path: /fine }, access: { any_of: [anonymous] }, respond: { status: 204 } }\n";
+        config("/api", backend).trim_end().to_owned() + fine
+    };
+    let setup = Setup::new(config(api.address())).file("admin.token", TOKEN);
+    let gateway = setup.start().await;
+    let busy = async || {
+        for _ in 0..BUSY / 100 {
+            let client = gateway.client();
+            at_once(100, move |_| client.get("/fine")).await.all(204);
+        }
+    };
+    for _ in 0..MANY {
+        gateway.get("/api").send().await.expect(200);
+    }
+    busy().await;
+    gateway.rewrite_config(config("127.0.0.1:9".parse().expect("an address")));
+    reload(&gateway, "?canary=1h").await.expect(200);
+    busy().await;
+    let why = is_taken_back(&gateway).await;
+    assert!(
+        why.contains("route api: 0 % of the requests were answered with 5xx before"),
+        "{why}"
+    );
+    gateway.get("/fine").send().await.expect(204);
 }
 
 #[tokio::test]

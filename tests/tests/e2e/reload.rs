@@ -277,6 +277,82 @@ async fn no_request_notices_that_configs_are_swapped_under_it() {
     .await;
 }
 
+/// With each reload a route comes or goes, and the limits of another tenant change.
+#[tokio::test]
+async fn reloads_one_after_the_other_refill_nothing_and_are_in_force_when_they_are_answered() {
+    const TOKEN: &str = "correct-horse-battery-staple";
+    const RELOADS: usize = 40;
+    const BURST: usize = 100;
+    let (_fleet, api) = one_backend("api").await;
+    let config = |is_odd: bool| {
+        let burst = if is_odd { 400 } else { 200 };
+        let more = if is_odd {
+            "  added: { match: { path: /added }, access: { any_of: [api_key] }, respond: { status: 204 } }\n"
+        } else {
+            ""
+        };
+        let top = LIMITED.replace(
+            "127.0.0.1:0\" }\ncallers",
+            "127.0.0.1:0\", token_file: admin.token }\ncallers",
+        );
+        let tiers =
+            format!("tiers: {{ once: {{ rate: 1/h, burst: {BURST} }}, changed: {{ rate: 1/h, burst: {burst} }} }}");
+        let config = Config::with(top)
+            .top(tiers)
+            .backend("api", api.address(), UNGUARDED)
+            .route("echo", "{ match: { path: /echo }, backend: api }")
+            .route(
+                "home",
+                "{ match: { path: /home }, aggregate: { parts: { a: { backend: api, path: /echo } } } }",
+            );
+        config.to_string().trim_end().to_owned() + "\n" + more
+    };
+    let tiers = [("once", "once"), ("changed", "changed"), ("free", "enterprise")];
+    let keys = tiers.map(|(name, tier)| KeyLine::new(name, name, name).tier(tier));
+    let setup = Setup::new(config(false)).file("keys.yaml", key_file(&keys));
+    let gateway = setup.file("admin.token", TOKEN).start().await;
+    let reloads = async {
+        let admin = tests::Client::to(gateway.admin_address());
+        for number in 1..=RELOADS {
+            let is_odd = number % 2 == 1;
+            gateway.rewrite_config(config(is_odd));
+            let ask = admin.ask(http::Method::POST, "/api/v1/reload");
+            let answer = ask.header("authorization", &format!("Bearer {TOKEN}")).send().await;
+            assert_eq!(answer.expect(200).json()["generation"], number + 1);
+            let added = gateway.get("/added").key("free").send().await;
+            added.expect(if is_odd { 204 } else { 404 });
+        }
+    };
+    let client = gateway.client();
+    let ask = |number: usize| {
+        let [path, key] = match number % 4 {
+            0 => ["/echo", "once"],
+            1 => ["/echo", "changed"],
+            2 => ["/home", "free"],
+            _ => ["/echo", "free"],
+        };
+        client.get(path).key(key)
+    };
+    let numbers = std::sync::atomic::AtomicUsize::new(0);
+    let next = || ask(numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let (tally, ()) = steadily(200, next, reloads).await;
+    // Whatever is left of the buckets is used up.
+    let rest = at_once(8 * BURST, ask).await;
+    let told = tally.statuses().into_iter().chain(rest.statuses());
+    let others: Vec<_> = told
+        .filter(|((status, reason), _)| *status != 200 && (*status, reason.as_str()) != (429, "rate_limited"))
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    let admitted = async |limit: &str| {
+        let labels = [("limit", limit), ("decision", "admitted")];
+        gateway.metric("gateway_limit_decisions_total", &labels).await as usize
+    };
+    assert_eq!(admitted("once").await, BURST);
+    // Its burst was 200 or 400, and what was left was scaled.
+    let changed = admitted("changed").await;
+    assert!((200..=400).contains(&changed), "{changed}");
+}
+
 #[tokio::test]
 async fn requests_under_way_end_as_they_began() {
     let (_fleet, api, gateway) = start_versions().await;
