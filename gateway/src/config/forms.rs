@@ -103,6 +103,8 @@ const KEYS: &[(&str, &str, &str)] = &[
         "endpoints",
         "write `endpoints: [{ url: \"http://10.0.0.5:8080\" }]`",
     ),
+    ("Tier", "burst", "write `burst: 20`, the most at once"),
+    ("Limit", "burst", "write `burst: 20`, the most at once"),
     ("Endpoint", "url", "write `url: \"http://10.0.0.5:8080\"`"),
     ("Route", "match", "write `match: { prefix: / }`, or a `path`"),
     ("SplitEntry", "backend", "write `backend: NAME`"),

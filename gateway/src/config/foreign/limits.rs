@@ -3,6 +3,19 @@
 use super::{Section, noted, word};
 
 pub(super) const SECTIONS: &[Section] = &[
+    // Overload of a worker.
+    Section {
+        has: &["delay", "for"],
+        words: &[
+            noted(
+                "tiers tier priority priorities order shed",
+                "",
+                "leave it out: tiers are refused in the order of their `weight`, the least first",
+            ),
+            word("latency target target_delay max_delay threshold", "delay: 20ms"),
+            word("interval window period duration", "for: 100ms"),
+        ],
+    },
     // A tier.
     Section {
         has: &["rate", "burst", "weight", "quotas"],

@@ -282,10 +282,8 @@ fn check_strip(f: &Fields<'_>, matches: Option<&Match>, target: Option<&Target>)
                 .hint("`rewrite: \"/{path.rest}\"` strips the prefix; keep one of them"),
         ),
         Some(Target::Aggregate(_) | Target::Respond(_) | Target::Redirect(_)) => {
-            f.push(mistake(format!(
-                "`{}.match.strip` goes with `backend` or `split` only",
-                f.path
-            )));
+            let message = format!("`{}.match.strip` goes with `backend` or `split` only", f.path);
+            f.push(mistake(message).hint("leave it out: no backend gets the path"));
         }
     }
 }

@@ -247,7 +247,8 @@ fn certificates(compiler: &mut Compiler<'_>, written: &config::Mtls) -> Option<C
                     at(second),
                     "two of `callers.mtls.identities` have one name",
                 )
-                .related(at(first), "the other one"),
+                .related(at(first), "the other one")
+                .hint("a certificate names one caller: take one of them out"),
             );
         })
         .ok()
