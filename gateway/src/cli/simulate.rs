@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, IsTerminal, Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::{ConfigOption, FAILED, INVALID_CONFIG, OK};
@@ -26,6 +28,12 @@ pub(super) struct Options {
     /// Access log of a gateway, as JSON lines.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Header field of every request of the log, which has none, such as `x-version: 2`. Can be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header, requires = "log")]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// JSON body of the requests of the log that had a body; else it is made up, of the same length.
+    #[arg(long, value_name = "FILE", requires = "log")]
+    body: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigOption,
     /// Print JSON.
@@ -75,12 +83,37 @@ fn invalid(invalid: &Invalid) -> (u8, String) {
 /// Outcomes by name, or the exit code with what is wrong.
 type Outcomes = Result<Vec<(Arc<str>, Outcome)>, (u8, String)>;
 
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as `NAME: VALUE`")?;
+    let name = name
+        .trim()
+        .parse()
+        .map_err(|_| "this is not the name of a header field")?;
+    if name == "x-request-id" {
+        return Err("each request has an id of its own".to_owned());
+    }
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| "this is not a value of a header field")?;
+    Ok((name, value))
+}
+
 fn by_log(options: &Options, log: &Path) -> Outcomes {
     let failed = |why: String| (FAILED, format!("gateway simulate: {}: {why}\n", log.display()));
     let config = options.config.path();
     let (plan, _, _) = compile(config).map_err(|error| invalid(&error))?;
     let file = File::open(log).map_err(|error| failed(error.to_string()))?;
-    let (requests, others) = replay::read(BufReader::new(file), &plan).map_err(|error| failed(error.to_string()))?;
+    let body = match &options.body {
+        Some(file) => {
+            let text =
+                fs::read(file).map_err(|error| (FAILED, format!("gateway simulate: {}: {error}\n", file.display())))?;
+            Some(Bytes::from(text))
+        }
+        None => None,
+    };
+    let (mut requests, others) =
+        replay::read(BufReader::new(file), &plan).map_err(|error| failed(error.to_string()))?;
     drop(plan);
     if requests.is_empty() {
         return Err(failed("it has no line of an access log".to_owned()));
@@ -90,6 +123,9 @@ fn by_log(options: &Options, log: &Path) -> Outcomes {
             stderr(),
             "gateway simulate: {others} lines are not of an access log, and are left out"
         );
+    }
+    for request in &mut requests {
+        request.complete(&options.headers, body.as_ref());
     }
     let starts = replay::starts(&requests);
     let outcome = on_virtual_time(async {

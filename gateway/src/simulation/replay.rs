@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::report::{Outcome, Sent};
@@ -72,6 +72,18 @@ pub struct Logged {
     pub reason: Option<String>,
     message: Message,
     replies: Vec<(Arc<str>, Reply)>,
+}
+
+impl Logged {
+    /// Gives the request what a log does not have: these header fields, and this body if the log says that it had one.
+    pub fn complete(&mut self, headers: &[(HeaderName, HeaderValue)], body: Option<&Bytes>) {
+        for (name, value) in headers {
+            self.message.headers.insert(name, value.clone());
+        }
+        if let Some(body) = body.filter(|_| !self.message.body.is_empty()) {
+            self.message.body = body.clone();
+        }
+    }
 }
 
 /// Reads a log. Returns its requests in the order of their times, and the number of lines that are none.

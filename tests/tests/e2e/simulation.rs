@@ -71,6 +71,45 @@ async fn a_replayed_log_is_limited_as_it_was() {
     assert_eq!(calls, outcome["here"]["answered"].as_u64());
 }
 
+#[test]
+fn a_recorded_request_gets_the_fields_and_the_body_that_its_log_has_not() {
+    let config = Config::with(TOP)
+        .backend("api", "127.0.0.1:9".parse().expect("an address"), "")
+        .route(
+            "new",
+            r#"{ match: { path: /orders, headers: { x-version: "2" } }, access: { any_of: [anonymous] }, aggregate: { parts: {
+               order: { backend: api, path: "/orders/{body.id}" } } } }"#,
+        );
+    let line = r#"{"time":"2027-01-31T10:00:00.000Z","request_id":"a","method":"POST","path":"/orders","status":200,"bytes_in":9,"client":"127.0.0.1"}"#;
+    let setup = Setup::new(config.to_string())
+        .file(
+            "keys.yaml",
+            key_file(&[KeyLine::new("small-1", "shop", "key-small").tier("small")]),
+        )
+        .file("recorded.log", format!("{line}\n"))
+        .file("order.json", r#"{ "id": 7 }"#);
+    let simulated = |options: &[&str]| {
+        let told = cli(
+            &[&["simulate", "--log", "recorded.log", "--json"], options].concat(),
+            &setup,
+        );
+        assert_eq!(told.code, Some(0), "{told:?}");
+        let report: Value = serde_json::from_str(&told.stdout).expect("JSON");
+        report[0]["outcome"]["here"].clone()
+    };
+    assert_eq!(simulated(&[]), serde_json::json!({ "no_route": 1 }));
+    let fields = ["-H", "x-version: 2"];
+    assert_ne!(
+        simulated(&fields),
+        serde_json::json!({ "answered": 1 }),
+        "the body has no id"
+    );
+    let all = ["-H", "x-version: 2", "--body", "order.json"];
+    assert_eq!(simulated(&all), serde_json::json!({ "answered": 1 }));
+    let told = cli(&["simulate", "--log", "recorded.log", "-H", "x-version"], &setup);
+    assert_eq!(told.code, Some(2), "{told:?}");
+}
+
 const LOADS: &str = r#"
 config: gateway.yaml
 callers: { shop: { key: key-small } }

@@ -410,6 +410,7 @@ async fn over_http2(address: SocketAddr, key: &'static str, rate: f64, over: Arc
 
 async fn open_http2(address: SocketAddr) -> Result<SendRequest<Bytes>> {
     let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
     let (sender, connection) = h2::client::handshake(stream).await?;
     tokio::spawn(connection);
     Ok(sender)
