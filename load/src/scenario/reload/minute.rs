@@ -4,6 +4,7 @@
 //! Two configs take turns: they differ in the limit of one tier and in one route. What a tenant may be admitted follows
 //! from its rate, its burst and the time alone, so a bucket that a reload refilled would admit more.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -189,6 +190,7 @@ pub(super) async fn run(binary: &Path) -> Result<Vec<Finding>> {
         findings.push(tenant.finding(&report.await?));
     }
     findings.push(of_changed(&changed));
+    findings.push(reasons(&gateway).await?);
     findings.push(reloads.kept(under_way));
     findings.push(reloads.memory());
     Ok(findings)
@@ -336,6 +338,37 @@ fn none_fails(what: &str, report: &Report) -> Finding {
         ),
         report.other_than(200) == 0 && report.sent() as f64 > FOR.as_secs_f64() * 25.0,
     )
+}
+
+/// Judges why requests were refused, as the gateway has counted it.
+async fn reasons(gateway: &Gateway) -> Result<Finding> {
+    const EXPECTED: [&str; 5] = [
+        "rate_limited",
+        "too_many_in_flight",
+        "bulkhead_full",
+        "breaker_open",
+        "no_route",
+    ];
+    let page = gateway.admin_page("/metrics").await?;
+    let refused = page.lines().filter_map(|line| {
+        let (labels, count) = line.strip_prefix("gateway_rejections_total{")?.rsplit_once("} ")?;
+        let reason = labels.split("reason=\"").nth(1)?.trim_end_matches('"');
+        (count != "0").then(|| (reason.to_owned(), count.parse::<u64>().unwrap_or(u64::MAX)))
+    });
+    let mut by_reason = BTreeMap::<String, u64>::new();
+    for (reason, count) in refused {
+        *by_reason.entry(reason).or_default() += count;
+    }
+    let others = by_reason.keys().any(|reason| !EXPECTED.contains(&reason.as_str()));
+    let told: Vec<String> = by_reason
+        .iter()
+        .map(|(reason, count)| format!("{count} x {reason}"))
+        .collect();
+    Ok(Finding::new(
+        "requests are refused for their limit, their bulkhead, their breaker or a route that is gone, and for nothing else",
+        told.join(", "),
+        !others,
+    ))
 }
 
 fn latency(calm: &Report, busy: &Report) -> Finding {
