@@ -2,6 +2,7 @@
 //!
 //! Runs only on the control thread. Workers read finished values and never wait for it.
 
+pub mod changes;
 mod discovery;
 mod health;
 pub mod notices;

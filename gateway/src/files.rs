@@ -15,10 +15,10 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-pub use exchange::{LastVersion, Replaced, replace_version};
+pub use exchange::{LastVersion, Replaced, replace_version, splice_version};
 pub use lock::lock;
 pub use permissions::{Exposure, Others};
-pub use read::{FileContent, LARGEST, read, read_own};
+pub use read::{FileContent, LARGEST, read, read_ends, read_own, read_up_to};
 pub use reader::{FileReader, FileSet, FileVersion, OnRead};
 pub use write::{Mode, append, ends_within_a_line, replace};
 

@@ -291,6 +291,9 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
         )
         .with(Fields::Challenge(&challenge.www_authenticate)),
         Rejection::NotAllowed { why, .. } => Advice::text("The credential is valid, but not for this route: ", why),
+        Rejection::TenantDisabled(_) => Advice::say(
+            "The credential is valid, but everything of its tenant is refused; those who run the service can enable it.",
+        ),
         Rejection::AddressNotAllowed(_) => Advice::say(
             "This route is not open to the address that the request comes from; no credential changes that.",
         ),
@@ -683,6 +686,7 @@ mod tests {
             },
             Rejection::CredentialsExpired { challenge },
             Rejection::NotAllowed { why, by },
+            Rejection::TenantDisabled(by),
             Rejection::AddressNotAllowed(by),
             Rejection::OriginNotAllowed(by),
             Rejection::NoRoute,

@@ -69,6 +69,8 @@ reasons! {
     CredentialsExpired { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_expired" "Credentials expired";
     /// The caller is known, but may not use the route.
     NotAllowed { why: &'static str, by: SettingId }: 403 PermissionDenied "not_allowed" "Not allowed";
+    /// The operator has disabled the caller's tenant.
+    TenantDisabled(SettingId): 403 PermissionDenied "tenant_disabled" "Tenant disabled";
     /// The route is closed to the client's address.
     AddressNotAllowed(SettingId): 403 PermissionDenied "address_not_allowed" "Address not allowed";
     /// The route is closed to pages of the request's origin.
@@ -202,6 +204,7 @@ impl Rejection {
             | Self::BulkheadTimeout { by, .. }
             | Self::BreakerOpen { by, .. }
             | Self::NoEndpoint { by, .. }
+            | Self::TenantDisabled(by)
             | Self::AddressNotAllowed(by)
             | Self::OriginNotAllowed(by)
             | Self::HeadersTooLarge(by)

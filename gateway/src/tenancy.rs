@@ -3,17 +3,32 @@
 //! An account belongs to a tenant and a limit, never to a tier: two tenants of one tier share nothing. The operator's
 //! table of tenants decides the tier first, then the credential (its entry in a file, or a signed claim), then the
 //! default. No header field sets it.
+//!
+//! The operator's table has two parts: the tenants of the config, which a plan holds, and those of the file of tenants,
+//! which change while the gateway runs. A remembered caller notices a change of its tenant at the next request.
+
+pub mod directory;
+pub mod own_terms;
+pub mod record;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use policies::CalendarQuota;
+
+use self::directory::TenantDirectory;
+pub use self::own_terms::NoTerms;
+use self::own_terms::OwnRule;
+use self::record::TenantRecord;
 
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::revocations::Seen;
+use crate::clock::Now;
 use crate::identity;
 use crate::limits::kinds::Terms;
 use crate::limits::owner::{Owner, OwnerKey};
@@ -57,8 +72,10 @@ pub struct Allowance {
     by_address: Arc<Limit>,
     /// Terms of tenants that are not in `named`. `None` leaves them unlimited.
     pub usual: Option<Terms>,
-    /// Tenants that have their own terms.
+    /// Tenants of the config that have their own terms.
     pub named: HashMap<OwnerKey, OwnTerms>,
+    /// Makes the terms of tenants of the file.
+    pub rule: OwnRule,
 }
 
 /// Terms that the config writes for one tenant, in place of those of its tier.
@@ -103,7 +120,7 @@ impl Tier {
 }
 
 impl Allowance {
-    pub fn new(limit: Limit, usual: Option<Terms>, named: HashMap<OwnerKey, OwnTerms>) -> Self {
+    pub fn new(limit: Limit, usual: Option<Terms>, named: HashMap<OwnerKey, OwnTerms>, rule: OwnRule) -> Self {
         let by_address = Limit {
             per: Per::ClientAddress,
             ..limit.clone()
@@ -113,23 +130,38 @@ impl Allowance {
             by_address: Arc::new(by_address),
             usual,
             named,
+            rule,
         }
     }
 
+    /// Returns the terms that a tenant has of its own, by the config or by its record.
+    fn own(&self, owner: OwnerKey, record: Option<&TenantRecord>) -> Option<OwnTerms> {
+        // What cannot be counted is refused before it becomes a record; a record of an earlier plan may not fit this one.
+        let of_record = record.and_then(|record| self.rule.terms(record).ok()?);
+        of_record.or_else(|| self.named.get(&owner).copied())
+    }
+
     /// Returns the owner's terms, or `None` if it is not limited.
-    pub fn of(&self, owner: OwnerKey) -> Option<Terms> {
-        self.named.get(&owner).map(|own| own.terms).or(self.usual)
+    pub fn of(&self, owner: OwnerKey, record: Option<&TenantRecord>) -> Option<Terms> {
+        self.own(owner, record).map(|own| own.terms).or(self.usual)
     }
 
     /// Returns the setting that the owner's terms come from.
-    pub fn setting_of(&self, owner: OwnerKey) -> SettingId {
-        self.named.get(&owner).map_or(self.limit.setting, |own| own.setting)
+    pub fn setting_of(&self, owner: OwnerKey, record: Option<&TenantRecord>) -> SettingId {
+        self.own(owner, record).map_or(self.limit.setting, |own| own.setting)
     }
 
-    fn hold(&self, owner: Owner<'_>, origin: Origin) -> Option<Arc<LimitHandle>> {
+    fn hold(&self, owner: Owner<'_>, origin: Origin, record: Option<&TenantRecord>) -> Option<Arc<LimitHandle>> {
         let key = owner.key();
-        let terms = self.of(key)?;
-        let limit = match (owner, self.named.get(&key)) {
+        let own = self.own(key, record);
+        if let Owner::Tenant(_) = owner {
+            let of_record = record.and(own).filter(|_| !self.named.contains_key(&key));
+            self.limit
+                .table
+                .set_own_terms(key, of_record.map(|own| own.terms), Now::read());
+        }
+        let terms = own.map(|own| own.terms).or(self.usual)?;
+        let limit = match (owner, own) {
             (Owner::Address(_), _) => Arc::clone(&self.by_address),
             (_, Some(own)) => Arc::new(Limit {
                 mode: own.mode,
@@ -142,14 +174,40 @@ impl Allowance {
     }
 }
 
+/// What is wrong with a quota that no limit of the plan counts.
+pub const UNKNOWN_QUOTA: &str = "no tier and no tenant has a quota of this name yet";
+
+fn too_small(largest: u64) -> String {
+    format!("a request costs up to {largest}, more than it ever holds")
+}
+
 type Holds = Box<[Arc<LimitHandle>]>;
 
 /// All tiers, and the tiers that the operator has set for tenants by name.
 pub struct Tiers {
     pub by_name: HashMap<Arc<str>, Arc<Tier>>,
     pub default: Arc<Tier>,
-    pub tenants: HashMap<Arc<str>, Option<Arc<Tier>>>,
+    /// Tenants of the config.
+    pub tenants: HashMap<Arc<str>, WrittenTenant>,
+    /// Tenants of the file, if the config names one.
+    pub directory: Option<DirectoryPart>,
     registry: Arc<Registry>,
+}
+
+/// A tenant of the config.
+pub struct WrittenTenant {
+    /// `None` leaves the tier to the credential.
+    pub tier: Option<Arc<Tier>>,
+    /// The setting that refuses every request of the tenant.
+    pub disabled: Option<SettingId>,
+}
+
+/// Tenants of the file.
+#[derive(Clone)]
+pub struct DirectoryPart {
+    pub tenants: Arc<TenantDirectory>,
+    /// The setting that names the file.
+    pub setting: SettingId,
 }
 
 /// A caller with everything that its requests need. Kept in the cache of verified credentials.
@@ -171,28 +229,147 @@ pub struct Principal {
     pub tier_header: HeaderValue,
     pub caller_header: HeaderValue,
     pub seen: Seen,
+    /// The setting that refuses every request of the tenant.
+    pub disabled: Option<SettingId>,
+    /// What the file of tenants says of the tenant.
+    pub record: Option<Arc<TenantRecord>>,
+    /// Number of changes of the file's tenants up to which `record` is known to be in force.
+    directory_seen: AtomicU64,
+    /// The same caller under a newer record.
+    successor: ArcSwapOption<Self>,
 }
 
 impl Tiers {
     pub fn new(
         by_name: HashMap<Arc<str>, Arc<Tier>>,
         default: Arc<Tier>,
-        tenants: HashMap<Arc<str>, Option<Arc<Tier>>>,
+        tenants: HashMap<Arc<str>, WrittenTenant>,
+        directory: Option<DirectoryPart>,
         registry: Arc<Registry>,
     ) -> Self {
         Self {
             by_name,
             default,
             tenants,
+            directory,
             registry,
         }
+    }
+
+    /// Returns what the file of tenants says of a tenant.
+    pub fn record(&self, tenant: &str) -> Option<Arc<TenantRecord>> {
+        self.directory.as_ref()?.tenants.get(tenant)
+    }
+
+    /// Returns the tier that the operator has set for a tenant.
+    pub fn tier_of(&self, tenant: &str, record: Option<&TenantRecord>) -> Option<&Arc<Tier>> {
+        let of_record = record.and_then(|record| self.by_name.get(record.tier.as_ref()?));
+        of_record.or_else(|| self.tenants.get(tenant)?.tier.as_ref())
+    }
+
+    /// Checks that a record can be in force under this plan: that its tier exists, and that every limit can be counted.
+    /// `largest` is the cost of the dearest request.
+    ///
+    /// # Errors
+    /// Every reason.
+    pub fn check(&self, record: &TenantRecord, largest: u64) -> Result<(), Vec<NoTerms>> {
+        let mut wrong = Vec::new();
+        let mut add = |no: NoTerms| {
+            if !wrong.contains(&no) {
+                wrong.push(no);
+            }
+        };
+        let tiers: Vec<_> = match &record.tier {
+            None => self.by_name.values().collect(),
+            Some(name) => match self.by_name.get(name) {
+                Some(tier) => vec![tier],
+                None => {
+                    let why = format!("there is no tier `{name}`");
+                    add(NoTerms {
+                        field: "tier".to_owned(),
+                        why,
+                    });
+                    self.by_name.values().collect()
+                }
+            },
+        };
+        for allowance in tiers.iter().flat_map(|tier| &tier.allowances) {
+            match allowance.rule.terms(record) {
+                Err(no) => add(no),
+                Ok(Some(own)) if own.terms.most() < largest && !matches!(own.terms.kind().as_str(), "in_flight") => {
+                    let field = match &allowance.rule.part {
+                        own_terms::OwnPart::Quota(name, _) => format!("quotas.{name}"),
+                        _ if record.burst.is_some() => "burst".to_owned(),
+                        _ => "rate".to_owned(),
+                    };
+                    add(NoTerms {
+                        field,
+                        why: too_small(largest),
+                    });
+                }
+                Ok(_) => {}
+            }
+        }
+        for (name, quota) in &record.quotas {
+            let no = |why: String| NoTerms {
+                field: format!("quotas.{name}"),
+                why,
+            };
+            if let Err(error) = CalendarQuota::new(quota.limit.get(), quota.every) {
+                add(no(error.to_string()));
+            }
+            if quota.limit.get() < largest {
+                add(no(too_small(largest)));
+            }
+            let is_known = |tier: &&Arc<Tier>| tier.allowances.iter().any(|allowance| allowance.limit.name == *name);
+            if !tiers.iter().any(is_known) {
+                add(no(UNKNOWN_QUOTA.to_owned()));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Returns the caller as its tenant's record is now, if it has changed since `known` was built.
+    pub fn renewed(&self, known: &Arc<Principal>) -> Option<Arc<Principal>> {
+        let directory = &self.directory.as_ref()?.tenants;
+        let changes = directory.changes();
+        if known.directory_seen.load(Relaxed) == changes {
+            return None;
+        }
+        self.renew(known, directory, changes)
+    }
+
+    #[cold]
+    fn renew(&self, known: &Arc<Principal>, directory: &TenantDirectory, changes: u64) -> Option<Arc<Principal>> {
+        let successor = known.successor.load_full();
+        let newest = successor.as_ref().unwrap_or(known);
+        if newest.directory_seen.load(Relaxed) != changes {
+            let record = match newest.caller.kind {
+                Kind::Anonymous => None,
+                _ => directory.get(&newest.caller.tenant),
+            };
+            if record != newest.record {
+                let renewed = Arc::new(self.build_principal(known.caller.clone()));
+                known.successor.store(Some(Arc::clone(&renewed)));
+                return Some(renewed);
+            }
+            newest.directory_seen.store(changes, Relaxed);
+        }
+        successor
     }
 
     /// Decides a caller's tier and opens its accounts.
     pub fn build_principal(&self, caller: Caller) -> Principal {
         let written = self.tenants.get(&caller.tenant);
-        let (tier, unknown_tier) = match (written, &caller.tier) {
-            (Some(Some(tier)), _) => (tier, None),
+        let directory = self
+            .directory
+            .as_ref()
+            .filter(|_| !matches!(caller.kind, Kind::Anonymous));
+        // The number comes first: a change in between is then noticed later.
+        let directory_seen = directory.map_or(0, |part| part.tenants.changes());
+        let record = directory.and_then(|part| part.tenants.get(&caller.tenant));
+        let (tier, unknown_tier) = match (self.tier_of(&caller.tenant, record.as_deref()), &caller.tier) {
+            (Some(tier), _) => (tier, None),
             (_, Some(named)) => match self.by_name.get(named) {
                 Some(tier) => (tier, None),
                 None => {
@@ -203,9 +380,18 @@ impl Tiers {
             (_, None) => (&self.default, None),
         };
         let tier = Arc::clone(tier);
-        let is_tenant_written = caller.configured || written.is_some();
-        let holds = holds(&tier, &caller, is_tenant_written);
+        let is_tenant_written = caller.configured || written.is_some() || record.is_some();
+        let holds = holds(&tier, &caller, is_tenant_written, record.as_deref());
+        let by_record = record.as_ref().is_some_and(|record| record.disabled);
+        let disabled = match directory {
+            Some(part) if by_record => Some(part.setting),
+            _ => written.and_then(|written| written.disabled),
+        };
         Principal {
+            disabled,
+            record,
+            directory_seen: AtomicU64::new(directory_seen),
+            successor: ArcSwapOption::empty(),
             is_crowded: holds.iter().any(|hold| hold.is_shared),
             is_tenant_written,
             share: Owner::Tenant(&caller.tenant).key().short(),
@@ -223,7 +409,7 @@ impl Tiers {
 }
 
 /// Opens the accounts of a caller.
-fn holds(tier: &Tier, caller: &Caller, is_tenant_written: bool) -> Holds {
+fn holds(tier: &Tier, caller: &Caller, is_tenant_written: bool, record: Option<&TenantRecord>) -> Holds {
     let (owner, origin) = match (&caller.kind, caller.id.parse::<IpAddr>()) {
         (Kind::Anonymous, Ok(address)) => (Owner::Address(address), Origin::Request),
         _ if is_tenant_written => (Owner::Tenant(&caller.tenant), Origin::Written),
@@ -231,7 +417,7 @@ fn holds(tier: &Tier, caller: &Caller, is_tenant_written: bool) -> Holds {
     };
     let allowances = tier.allowances.iter();
     allowances
-        .filter_map(|allowance| allowance.hold(owner, origin))
+        .filter_map(|allowance| allowance.hold(owner, origin, record))
         .collect()
 }
 
@@ -240,7 +426,7 @@ impl Principal {
     /// room.
     pub fn holds(&self) -> Cow<'_, [Arc<LimitHandle>]> {
         if self.is_crowded {
-            Cow::Owned(holds(&self.tier, &self.caller, self.is_tenant_written).into_vec())
+            Cow::Owned(holds(&self.tier, &self.caller, self.is_tenant_written, self.record.as_deref()).into_vec())
         } else {
             Cow::Borrowed(&self.holds)
         }

@@ -107,6 +107,7 @@ impl Bench {
                 address: At::unwritten(([127, 0, 0, 1], 0).into()),
                 token_file: token_file.map(At::unwritten),
                 read_token_file: read_token_file.map(At::unwritten),
+                tokens_file: None,
                 health_address: Some(At::unwritten(([127, 0, 0, 1], 0).into())),
             },
             InheritedAdmin::default(),

@@ -8,11 +8,12 @@ use axum::response::{IntoResponse, Response};
 use super::{dashboard, problem};
 
 /// Name and text of each page.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
     ("refusals.md", include_str!("../../docs/refusals.md")),
     ("operations.md", include_str!("../../docs/operations.md")),
     ("resilience.md", include_str!("../../docs/resilience.md")),
     ("limits.md", include_str!("../../docs/limits.md")),
+    ("tenants.md", include_str!("../../docs/tenants.md")),
     ("aggregation.md", include_str!("../../docs/aggregation.md")),
     ("discovery.md", include_str!("../../docs/discovery.md")),
     ("metrics.md", include_str!("../../docs/metrics.md")),

@@ -29,6 +29,7 @@ struct Entry<'a> {
     label: Option<&'a str>,
     not_before: Option<Timestamp>,
     expires: Option<Timestamp>,
+    disabled: bool,
     holds: bool,
     /// Check that a request with this key fails, named as in the log.
     fails: Option<&'static str>,
@@ -36,11 +37,17 @@ struct Entry<'a> {
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Json<Value>, Problem> {
     let (query, tenant) = ListQuery::read(&uri, Some("tenant"))?;
+    Ok(Json(list(&admin, &query, tenant.as_deref())))
+}
+
+/// Returns one page of the keys, or of those of one tenant.
+pub(super) fn list(admin: &Admin, query: &ListQuery, tenant: Option<&str>) -> Value {
     let plan = admin.gateway.live.load();
     let revoked = admin.gateway.state.revocations.in_force().list();
-    let keys = plan.authenticator.api_keys().map(|keys| keys.all()).unwrap_or_default();
+    let keys = plan.authenticator.api_keys();
+    let keys = keys.as_ref().map(|keys| keys.all()).unwrap_or_default();
     let found = keys.iter().filter(|key| {
-        tenant.as_ref().is_none_or(|tenant| *key.tenant == **tenant)
+        tenant.is_none_or(|tenant| *key.tenant == *tenant)
             && query.finds([&*key.id, &*key.tenant].into_iter().chain(key.label.as_deref()))
     });
     let Page {
@@ -49,9 +56,13 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, uri: Uri) -> Result<Js
         next_offset,
     } = query.page(found.collect());
     let entries: Vec<_> = entries.into_iter().map(|key| entry(key, &revoked)).collect();
-    Ok(Json(
-        json!({ "keys": entries, "total": total, "next_offset": next_offset }),
-    ))
+    json!({ "keys": entries, "total": total, "next_offset": next_offset })
+}
+
+/// Returns one key.
+pub(super) fn shown(admin: &Admin, key: &ApiKey) -> Value {
+    let revoked = admin.gateway.state.revocations.in_force().list();
+    serde_json::to_value(entry(key, &revoked)).unwrap_or_default()
 }
 
 fn entry<'a>(key: &'a ApiKey, revoked: &List) -> Entry<'a> {
@@ -71,6 +82,7 @@ fn entry<'a>(key: &'a ApiKey, revoked: &List) -> Entry<'a> {
         label: key.label.as_deref(),
         not_before: key.not_before.map(at),
         expires: key.expires.map(at),
+        disabled: key.disabled,
         holds: fails.is_none(),
         fails,
     }

@@ -79,6 +79,16 @@ impl ListQuery {
         texts.into_iter().any(|text| text.to_lowercase().contains(wanted))
     }
 
+    /// Returns whether the entry at this place of the matching ones is shown.
+    pub(super) fn shows(&self, place: usize) -> bool {
+        (self.offset..self.offset.saturating_add(self.limit)).contains(&place)
+    }
+
+    /// Returns the offset of the next page of so many entries.
+    pub(super) fn next(&self, total: usize) -> Option<usize> {
+        Some(self.offset.saturating_add(self.limit)).filter(|end| *end < total)
+    }
+
     /// Returns the selected page of `found`.
     pub(super) fn page<T>(&self, found: Vec<T>) -> Page<T> {
         let total = found.len();
@@ -103,6 +113,17 @@ pub(super) fn only_parameter(uri: &Uri, known: &str) -> Result<Option<String>, P
         }
     }
     Ok(found)
+}
+
+/// Returns whether the only parameter that a request may have is set: without a value, or to `true`.
+pub(super) fn flag(uri: &Uri, known: &str) -> Result<bool, Problem> {
+    match only_parameter(uri, known)?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("" | "true") => Ok(true),
+        Some(_) => Err(Problem::bad_value(format!(
+            "{known} is true, false or without a value."
+        ))),
+    }
 }
 
 /// Returns the decoded parameters in their order.

@@ -11,6 +11,7 @@ mod backends;
 mod bench;
 mod body_limit;
 mod breaker;
+mod change;
 mod changes;
 mod connection_table;
 mod connections;
@@ -22,10 +23,12 @@ mod explain;
 mod health;
 mod history;
 mod host;
+mod key;
 mod keys;
 mod list_query;
 mod mirrored;
 mod numbers;
+mod openapi;
 mod problem;
 mod quotas;
 mod refusal_groups;
@@ -39,6 +42,7 @@ mod slot_layer;
 mod state;
 mod status;
 mod stream_slots;
+mod tenant;
 mod tenants;
 mod timed_io;
 mod token;
@@ -195,12 +199,25 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/api/v1/openapi.json", get(openapi::show))
         .route("/api/v1/status", get(status::show))
         .route("/api/v1/replicas", get(shared_store::replicas))
         .route("/api/v1/routes", get(routes::show))
         .route("/api/v1/backends", get(backends::show))
         .route("/api/v1/tenants", get(tenants::show))
+        .route(
+            "/api/v1/tenants/{tenant}",
+            get(tenant::show)
+                .put(tenant::put)
+                .patch(tenant::patch)
+                .delete(tenant::delete),
+        )
+        .route("/api/v1/tenants/{tenant}/keys", get(tenant::keys).post(key::add))
         .route("/api/v1/keys", get(keys::show))
+        .route(
+            "/api/v1/keys/{key}",
+            get(key::show).patch(key::patch).delete(key::delete),
+        )
         .route("/api/v1/rejections", get(rejections::show))
         .route("/api/v1/rejections/groups", get(refusal_groups::show))
         .route("/api/v1/history", get(history::show))

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -15,6 +15,10 @@ pub(super) struct Problem {
     word: &'static str,
     title: &'static str,
     detail: Cow<'static, str>,
+    /// Everything that is wrong with the body, as sentences.
+    errors: Vec<String>,
+    /// Tag of the entry as it is.
+    tag: Option<String>,
 }
 
 impl Problem {
@@ -28,7 +32,7 @@ impl Problem {
         StatusCode::FORBIDDEN,
         "changes_disabled",
         "Nothing can be changed here",
-        "Write a token of 16 characters or more to a file, name it as admin.token_file in the config, and restart.",
+        "Write a token of 16 characters or more to a file, name it as admin.token_file in the config, and restart; or name a file of several tokens as admin.tokens_file.",
     );
     pub(super) const TOKEN_MISSING: Self = Self::new(
         StatusCode::UNAUTHORIZED,
@@ -41,6 +45,12 @@ impl Problem {
         "token_invalid",
         "Not the admin token",
         "Send the content of admin.token_file as Authorization: Bearer ...; it is read when the gateway starts.",
+    );
+    pub(super) const ROLE_MISSING: Self = Self::new(
+        StatusCode::FORBIDDEN,
+        "role_missing",
+        "The token may not do this",
+        "Its entry in admin.tokens_file lacks the role: `keys` changes tenants, keys, revocations and quotas, and `all` everything.",
     );
     pub(super) const READ_TOKEN_MISSING: Self = Self::new(
         StatusCode::UNAUTHORIZED,
@@ -79,7 +89,19 @@ impl Problem {
             word,
             title,
             detail: Cow::Borrowed(detail),
+            errors: Vec::new(),
+            tag: None,
         }
+    }
+
+    /// Adds everything that is wrong with the body.
+    pub(super) fn errors(self, errors: Vec<String>) -> Self {
+        Self { errors, ..self }
+    }
+
+    /// Adds the tag of the entry as it is.
+    pub(super) fn tag(self, tag: Option<String>) -> Self {
+        Self { tag, ..self }
     }
 
     /// Replaces the detail with a text that is known only at run time.
@@ -97,16 +119,25 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
+        let mut body = json!({
             "type": format!("urn:problem-type:gateway:admin:{}", self.word),
             "title": self.title,
             "status": self.status.as_u16(),
             "detail": self.detail,
             "reason": self.word,
         });
+        if !self.errors.is_empty() {
+            body["errors"] = self.errors.into();
+        }
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(tag) = self
+            .tag
+            .and_then(|tag| HeaderValue::try_from(format!("\"{tag}\"")).ok())
+        {
+            headers.insert(ETAG, tag);
+        }
         match self.status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(
@@ -143,7 +174,7 @@ pub(super) async fn method_not_allowed() -> Problem {
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         "Not for this method",
-        "The allow field lists the methods that are served: GET looks, POST and DELETE change.",
+        "The allow field lists the methods that are served: GET looks; POST, PUT, PATCH and DELETE change.",
     )
 }
 

@@ -22,7 +22,7 @@ use super::body_limit::MAX_BODY;
 use super::problem::Problem;
 use super::state::Admin;
 use super::tenants::{self, Known};
-use super::token::Authorised;
+use super::token::MayChangeKeys;
 use crate::auth::caller::ANONYMOUS;
 use crate::clock::Now;
 use crate::control::notices;
@@ -47,7 +47,7 @@ pub(super) struct OfRoute {
 }
 
 pub(super) async fn set(
-    _: Authorised,
+    _: MayChangeKeys,
     State(admin): State<Arc<Admin>>,
     Path((tenant, quota)): Path<(String, String)>,
     of_route: Result<Query<OfRoute>, QueryRejection>,
@@ -62,12 +62,10 @@ pub(super) async fn set(
         return Err(Problem::bad_value(format!("used: at most {most} is counted.")));
     }
     let (plan, state) = (admin.gateway.live.load(), &admin.gateway.state);
-    let known = tenants::known(&plan, state.observer.registry.tenants.all());
-    let known = known
-        .get(&*tenant)
+    let known = tenants::known_tenant(&admin, &plan, &tenant)
         .filter(|_| tenant != ANONYMOUS)
         .ok_or_else(no_such_tenant)?;
-    let (limit, terms) = find(&plan, &tenant, known, &quota, route.as_deref()).ok_or_else(no_such_quota)?;
+    let (limit, terms) = find(&plan, &tenant, &known, &quota, route.as_deref()).ok_or_else(no_such_quota)?;
     let (name, account) = (
         Arc::clone(&limit.metrics.name),
         limit.table.account(Owner::Tenant(&tenant), terms, Origin::Written),
@@ -163,8 +161,9 @@ fn find<'a>(
         }
         None => {
             let tiers = known.tiers.iter().filter_map(|name| plan.tiers.by_name.get(name));
+            let record = plan.tiers.record(tenant);
             let mut allowances = tiers.flat_map(|tier| &tier.allowances);
-            allowances.find_map(|allowance| calendar(&allowance.limit, allowance.of(owner)?))
+            allowances.find_map(|allowance| calendar(&allowance.limit, allowance.of(owner, record.as_deref())?))
         }
     }
 }

@@ -20,7 +20,7 @@ use super::body_limit::MAX_BODY;
 use super::list_query::{ListQuery, Page};
 use super::problem::Problem;
 use super::state::Admin;
-use super::token::Authorised;
+use super::token::MayChangeKeys;
 use crate::auth::revocations::{List, Revoked, RevokedKind, Terms};
 use crate::clock;
 use crate::config::keys::Timestamp as Written;
@@ -114,7 +114,7 @@ pub(super) fn summary(admin: &Admin) -> Map<String, Value> {
 }
 
 pub(super) async fn add(
-    _: Authorised,
+    _: MayChangeKeys,
     State(admin): State<Arc<Admin>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
@@ -136,7 +136,7 @@ pub(super) async fn add(
 }
 
 pub(super) async fn remove(
-    _: Authorised,
+    _: MayChangeKeys,
     State(admin): State<Arc<Admin>>,
     named: Result<Query<Entry>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {

@@ -298,8 +298,8 @@ impl Status {
             admin: AdminAddress {
                 address: admin.address,
                 health: admin.health_address,
-                changes: admin.tokens.change.is_some(),
-                read_token: admin.tokens.read.is_some(),
+                changes: admin.tokens.change.is_some() || plan.admin_tokens.is_some(),
+                read_token: admin.tokens.read.is_some() || plan.admin_tokens.is_some(),
             },
             connections: Connections {
                 open: lifecycle.connections(),

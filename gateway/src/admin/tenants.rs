@@ -24,17 +24,20 @@ use crate::limits::{Limit, Per};
 use crate::observe::TenantMetrics;
 use crate::plan::Plan;
 use crate::setting::{Location, SettingId};
+use crate::tenancy::record::TenantRecord;
 
 /// Largest number of limits shown for one tenant.
 const MOST_LIMITS: usize = 20;
 
 #[derive(Serialize)]
-struct Entry<'a> {
+pub(super) struct Entry<'a> {
     name: &'a str,
-    /// Place in the tenants table, or of its first key in the key file; `null` for a tenant that only tokens name.
+    /// Place in the tenants table, or of its first key in the key file; `null` for another tenant.
     at: Option<&'a Location>,
     /// One tier, unless its keys have several.
     tiers: Vec<&'a str>,
+    /// Whether every request is refused.
+    disabled: bool,
     /// Number of keys that are accepted now.
     api_keys: usize,
     requests: Requests,
@@ -101,31 +104,68 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         std::cmp::Reverse(admin.history.recent(Of::Tenants, name, counted).urgency())
     });
     let now = clock::Now::read();
+    let listed = names.len();
     let Page {
         entries,
         total,
         next_offset,
     } = query.page(names);
-    let entries: Vec<_> = entries
+    let mut entries: Vec<_> = entries
         .into_iter()
-        .map(|(name, known)| entry(&plan, name, known, now))
+        .map(|(name, known)| json!(entry(&plan, name, known, now)))
         .collect();
+    // Tenants of the file without keys and requests come last, in an order of their own.
+    let Some(part) = &plan.tiers.directory else {
+        return json!({ "tenants": entries, "total": total, "next_offset": next_offset, "not_counted": tenants.unlisted() });
+    };
+    let (mut place, mut more) = (listed, Vec::new());
+    part.tenants.each(|name, record| {
+        let is_wanted = || query.finds([name].into_iter().chain(record.tier.as_deref()));
+        if !known.contains_key(name) && is_wanted() {
+            if query.shows(place) {
+                more.push((Arc::<str>::from(name), of_record(&plan, record)));
+            }
+            place += 1;
+        }
+    });
+    entries.extend(more.iter().map(|(name, known)| json!(entry(&plan, name, known, now))));
+    let (total, next_offset) = (place, query.next(place));
     json!({ "tenants": entries, "total": total, "next_offset": next_offset, "not_counted": tenants.unlisted() })
+}
+
+/// Returns what is known of a tenant of the file that has neither keys nor requests.
+fn of_record(plan: &Plan, record: &TenantRecord) -> Known {
+    let tier = record.tier.as_ref().unwrap_or(&plan.tiers.default.name);
+    Known {
+        tiers: BTreeSet::from([Arc::clone(tier)]),
+        ..Known::default()
+    }
+}
+
+/// Returns what is known of one tenant.
+pub(super) fn known_tenant(admin: &Admin, plan: &Plan, name: &str) -> Option<Known> {
+    let mut known = known(plan, admin.gateway.state.observer.registry.tenants.all());
+    let record = || plan.tiers.record(name);
+    known.remove(name).or_else(|| Some(of_record(plan, &*record()?)))
 }
 
 pub(super) fn known(plan: &Plan, seen: Vec<Arc<TenantMetrics>>) -> BTreeMap<Arc<str>, Known> {
     let mut all: BTreeMap<Arc<str>, Known> = BTreeMap::new();
-    for (name, tier) in &plan.tiers.tenants {
+    for (name, written) in &plan.tiers.tenants {
         all.entry(Arc::clone(name))
             .or_default()
             .tiers
-            .extend(tier.iter().map(|tier| Arc::clone(&tier.name)));
+            .extend(written.tier.iter().map(|tier| Arc::clone(&tier.name)));
     }
     let unix_now = clock::unix_seconds();
-    for key in plan.authenticator.api_keys().map(|keys| keys.all()).unwrap_or_default() {
+    let keys = plan.authenticator.api_keys();
+    for key in keys.as_ref().map(|keys| keys.all()).unwrap_or_default() {
         let known = all.entry(Arc::clone(&key.tenant)).or_default();
         known.api_keys += usize::from(key.is_live(unix_now));
-        if !matches!(plan.tiers.tenants.get(&key.tenant), Some(Some(_))) {
+        let record = plan.tiers.record(&key.tenant);
+        if let Some(tier) = plan.tiers.tier_of(&key.tenant, record.as_deref()) {
+            known.tiers.insert(Arc::clone(&tier.name));
+        } else {
             known
                 .tiers
                 .insert(Arc::clone(key.tier.as_ref().unwrap_or(&plan.tiers.default.name)));
@@ -144,7 +184,7 @@ pub(super) fn known(plan: &Plan, seen: Vec<Arc<TenantMetrics>>) -> BTreeMap<Arc<
     all
 }
 
-fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: Now) -> Entry<'a> {
+pub(super) fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: Now) -> Entry<'a> {
     let place = |setting: String| {
         plan.outline
             .is_written(&setting)
@@ -156,6 +196,12 @@ fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: Now) -> Entry
         name,
         at: place(format!("tenants.{name}")).or_else(|| place(format!("keys.{name}"))),
         tiers: known.tiers.iter().map(|tier| &**tier).collect(),
+        disabled: plan.tiers.record(name).is_some_and(|record| record.disabled)
+            || plan
+                .tiers
+                .tenants
+                .get(name)
+                .is_some_and(|written| written.disabled.is_some()),
         api_keys: known.api_keys,
         requests: metrics.map_or_else(Requests::default, |metrics| Requests {
             total: metrics.requests(),
@@ -177,9 +223,11 @@ fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Now) -> Vec<L
         .iter()
         .filter_map(|name| plan.tiers.by_name.get(name))
         .flat_map(|tier| &tier.allowances);
+    let record = plan.tiers.record(tenant);
+    let record = record.as_deref();
     let of_tiers = of_tiers.filter_map(|allowance| {
-        let terms = allowance.of(owner)?;
-        Some((&*allowance.limit, None, allowance.setting_of(owner), terms))
+        let terms = allowance.of(owner, record)?;
+        Some((&*allowance.limit, None, allowance.setting_of(owner, record), terms))
     });
     let of_routes = plan
         .listed

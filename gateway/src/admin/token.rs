@@ -1,4 +1,5 @@
-//! Checks the bearer tokens: one for every change, and one for reading if the config asks for it.
+//! Checks the bearer tokens: one for every change, one for reading if the config asks for it, and those of the file of
+//! tokens, each with its roles.
 
 use std::sync::Arc;
 
@@ -14,41 +15,81 @@ use base64::engine::general_purpose::STANDARD;
 use super::health;
 use super::problem::Problem;
 use super::state::Admin;
+use crate::clock;
+use crate::plan::admin_token::NamedToken;
 
-/// Proof that a request may change something: a handler that takes it runs only with the token.
+/// Proof that a request may change everything: a handler that takes it runs only with the token.
 pub(super) struct Authorised;
+
+/// Proof that a request may change tenants, keys, revocations and counts of quotas. Holds the name of the token.
+pub(super) struct MayChangeKeys(pub(super) Arc<str>);
+
+/// Name of the token of `admin.token_file` in the audit.
+const ONLY: &str = "admin.token_file";
 
 impl FromRequestParts<Arc<Admin>> for Authorised {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Problem> {
-        let token = admin.tokens.change.as_ref().ok_or(Problem::CHANGES_DISABLED)?;
-        match Presented::read(&parts.headers) {
-            None => Err(Problem::TOKEN_MISSING),
-            // A password is not accepted, because a browser sends it by itself for any page.
-            Some(Presented::Bearer(presented)) if token.is(&presented) => Ok(Self),
-            Some(_) => Err(Problem::TOKEN_INVALID),
-        }
+        changing(&parts.headers, admin, |token| token.may_change_all).map(|_| Self)
     }
 }
 
-/// Rejects reading without a token, if one is configured for reading. The token for changes also allows reading.
+impl FromRequestParts<Arc<Admin>> for MayChangeKeys {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Problem> {
+        changing(&parts.headers, admin, |token| token.may_change_keys).map(Self)
+    }
+}
+
+/// Returns the name of the token of a request that changes something.
+fn changing(headers: &HeaderMap, admin: &Admin, may: fn(&NamedToken) -> bool) -> Result<Arc<str>, Problem> {
+    let plan = admin.gateway.live.load();
+    let (only, named) = (admin.tokens.change.as_ref(), plan.admin_tokens.as_deref());
+    if only.is_none() && named.is_none() {
+        return Err(Problem::CHANGES_DISABLED);
+    }
+    match Presented::read(headers) {
+        None => Err(Problem::TOKEN_MISSING),
+        // A password is not accepted, because a browser sends it by itself for any page.
+        Some(Presented::Bearer(presented)) => {
+            if only.is_some_and(|token| token.is(&presented)) {
+                return Ok(ONLY.into());
+            }
+            match NamedToken::find(named.unwrap_or_default(), &presented, clock::unix_seconds()) {
+                Some(token) if may(token) => Ok(Arc::clone(&token.name)),
+                Some(_) => Err(Problem::ROLE_MISSING),
+                None => Err(Problem::TOKEN_INVALID),
+            }
+        }
+        Some(_) => Err(Problem::TOKEN_INVALID),
+    }
+}
+
+/// Rejects reading without a token, if one is configured for reading. Every token allows reading.
 pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let tokens = &admin.tokens;
-    let Some(read) = &tokens.read else {
-        return next.run(request).await;
-    };
-    if health::is_probe(request.uri().path()) {
+    let plan = admin.gateway.live.load();
+    let named = plan.admin_tokens.as_deref();
+    if tokens.read.is_none() && named.is_none() || health::is_probe(request.uri().path()) {
+        drop(plan);
         return next.run(request).await;
     }
-    match Presented::read(request.headers()) {
-        None => Problem::READ_TOKEN_MISSING.into_response(),
-        Some(Presented::Bearer(presented) | Presented::Password(presented))
-            if read.is(&presented) || tokens.change.as_ref().is_some_and(|change| change.is(&presented)) =>
-        {
-            next.run(request).await
-        }
-        Some(_) => Problem::READ_TOKEN_INVALID.into_response(),
+    let may_read = |presented: &str| {
+        let ours = [&tokens.read, &tokens.change].into_iter().flatten();
+        ours.into_iter().any(|token| token.is(presented))
+            || NamedToken::find(named.unwrap_or_default(), presented, clock::unix_seconds()).is_some()
+    };
+    let refused = match Presented::read(request.headers()) {
+        None => Some(Problem::READ_TOKEN_MISSING),
+        Some(Presented::Bearer(presented) | Presented::Password(presented)) if may_read(&presented) => None,
+        Some(_) => Some(Problem::READ_TOKEN_INVALID),
+    };
+    drop(plan);
+    match refused {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
     }
 }
 

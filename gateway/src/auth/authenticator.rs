@@ -15,12 +15,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName};
 use policies::Moment;
 use quick_cache::sync::Cache;
 
 use crate::auth::access::{Access, CredentialKinds};
-use crate::auth::api_key::keys::ApiKeys;
+use crate::auth::api_key::keys::{ApiKey, ApiKeys};
 use crate::auth::basic::password_check::{Compared, PasswordCheck};
 use crate::auth::basic::users::{LoginFailure, Passwords};
 use crate::auth::caller::{ANONYMOUS, Caller, Kind};
@@ -47,7 +48,9 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Verifies credentials and caches a `K` for each: the caller with everything that its requests need.
 pub struct Authenticator<K> {
-    api_keys: Option<ApiKeyTable<K>>,
+    api_keys: Option<ArcSwap<ApiKeyTable<K>>>,
+    /// Header field that carries API keys.
+    api_key_header: Option<HeaderName>,
     issuers: Box<[Issuer]>,
     tokens: KnownTokens<K>,
     certificates: Option<CertificateTable<K>>,
@@ -99,13 +102,14 @@ impl From<IpAddr> for Client<'_> {
     }
 }
 
-/// Checks whether a cached credential is still valid at a time, in seconds since 1970.
-type FinalCheck<K> = Box<dyn Fn(&K, u64) -> Result<(), Check> + Send + Sync>;
+/// Checks whether a cached credential is still valid at a time, in seconds since 1970. Returns what takes the place of
+/// the cached entry, if something does.
+type FinalCheck<K> = Box<dyn Fn(&Arc<K>, u64) -> Result<Option<Arc<K>>, Check> + Send + Sync>;
 
 /// The API keys, with a cached entry for each. Bounded by the key file: nothing is evicted, and a flood of other
-/// credentials cannot displace a key's entry.
+/// credentials cannot displace a key's entry. A change of a key replaces the table, and keeps the entries of the others.
 struct ApiKeyTable<K> {
-    keys: ApiKeys,
+    keys: Arc<ApiKeys>,
     principals: Box<[OnceLock<Arc<K>>]>,
 }
 
@@ -201,12 +205,15 @@ impl<K> Authenticator<K> {
                 });
             }
         }
+        let api_key_header = api_keys.as_ref().map(|keys| keys.header().clone());
         let api_keys = api_keys.map(|keys| {
             let principals = (0..keys.len()).map(|_| OnceLock::new()).collect();
-            ApiKeyTable { keys, principals }
+            let keys = Arc::new(keys);
+            ArcSwap::from_pointee(ApiKeyTable { keys, principals })
         });
         Ok(Self {
             api_keys,
+            api_key_header,
             issuers: issuers.into(),
             tokens: KnownTokens::new(capacity),
             certificates: None,
@@ -216,7 +223,7 @@ impl<K> Authenticator<K> {
             verifications: None,
             build_principal: Box::new(build_principal),
             capacity,
-            standing: Box::new(|_, _| Ok(())),
+            standing: Box::new(|_, _| Ok(None)),
         })
     }
 
@@ -240,9 +247,13 @@ impl<K> Authenticator<K> {
         self
     }
 
-    /// Requires that a valid credential also passes `standing`, which is called for every request.
+    /// Requires that a valid credential also passes `standing`, which is called for every request, and which may return
+    /// another entry for the same caller.
     #[must_use]
-    pub fn with_final_check(self, standing: impl Fn(&K, u64) -> Result<(), Check> + Send + Sync + 'static) -> Self {
+    pub fn with_final_check(
+        self,
+        standing: impl Fn(&Arc<K>, u64) -> Result<Option<Arc<K>>, Check> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             standing: Box::new(standing),
             ..self
@@ -261,11 +272,30 @@ impl<K> Authenticator<K> {
 
     /// Header field that carries API keys.
     pub fn api_key_header(&self) -> Option<&HeaderName> {
-        self.api_keys.as_ref().map(|table| table.keys.header())
+        self.api_key_header.as_ref()
     }
 
-    pub fn api_keys(&self) -> Option<&ApiKeys> {
-        self.api_keys.as_ref().map(|table| &table.keys)
+    /// Returns the keys in force.
+    pub fn api_keys(&self) -> Option<Arc<ApiKeys>> {
+        self.api_keys.as_ref().map(|table| Arc::clone(&table.load().keys))
+    }
+
+    /// Puts other keys in force, from the next request on. Without API keys in the config, nothing changes.
+    pub fn replace_api_keys(&self, keys: ApiKeys) {
+        let Some(table) = &self.api_keys else { return };
+        let old = table.load();
+        let kept = |key: &ApiKey| {
+            let row = old.keys.row_of(&key.digest)?;
+            let is_same = old.keys.all()[row] == *key;
+            old.principals[row].get().filter(|_| is_same).cloned()
+        };
+        let principals = keys
+            .all()
+            .iter()
+            .map(|key| kept(key).map_or_else(OnceLock::new, OnceLock::from));
+        let principals = principals.collect();
+        let keys = Arc::new(keys);
+        table.store(Arc::new(ApiKeyTable { keys, principals }));
     }
 
     pub fn issuers(&self) -> &[Issuer] {
@@ -317,7 +347,7 @@ impl<K> Authenticator<K> {
         }
         let kept = Arc::new((self.build_principal)(caller));
         match (self.standing)(&kept, unix_now) {
-            Ok(()) => Ok(kept),
+            Ok(newer) => Ok(newer.unwrap_or(kept)),
             Err(check) => Err(access.refuse(check)),
         }
     }
@@ -334,7 +364,7 @@ impl<K> Authenticator<K> {
         let tokens = !self.issuers.is_empty() && access.admits_tokens();
         let passwords = self.passwords.is_some() && access.admits(&Kind::Basic);
         let presented = Presented::read(headers, key_header, tokens, passwords)?;
-        let by_key = presented
+        let mut by_key = presented
             .api_key
             .map(|key| self.holder_of_key(key, unix_now))
             .transpose()?;
@@ -355,7 +385,7 @@ impl<K> Authenticator<K> {
                 Some(holder)
             }
         };
-        let by_certificate = match client.certificate {
+        let mut by_certificate = match client.certificate {
             Some(certificate) if access.admits(&Kind::Mtls) => {
                 match self.holder_of_certificate(certificate?, unix_now) {
                     Ok(holder) => Some(holder),
@@ -366,7 +396,7 @@ impl<K> Authenticator<K> {
             _ => None,
         };
         // Passwords come last: a failure of another credential makes the slow comparison unnecessary.
-        let by_password = match presented.password.map(|password| self.holder_of_password(password)) {
+        let mut by_password = match presented.password.map(|password| self.holder_of_password(password)) {
             None => None,
             Some(Ok(holder)) => Some(holder),
             Some(Err(LoginFailure::Failed(check))) => return Err(check.into()),
@@ -384,12 +414,14 @@ impl<K> Authenticator<K> {
             basic: by_password.is_some() && access.admits(&Kind::Basic),
             mtls: by_certificate.is_some(),
         };
-        let by_token = by_token.map(|(holder, _)| holder);
-        for holder in [&by_token, &by_key, &by_password, &by_certificate]
+        let mut by_token = by_token.map(|(holder, _)| holder);
+        for holder in [&mut by_token, &mut by_key, &mut by_password, &mut by_certificate]
             .into_iter()
             .flatten()
         {
-            (self.standing)(&holder.kept, unix_now)?;
+            if let Some(newer) = (self.standing)(&holder.kept, unix_now)? {
+                holder.kept = newer;
+            }
         }
         let is_stranger = !have_one_tenant([&by_token, &by_key, &by_password, &by_certificate])?;
         if access.is_together()
@@ -508,7 +540,7 @@ impl<K> Authenticator<K> {
     }
 
     fn holder_of_key(&self, presented: &[u8], unix_now: u64) -> Result<ValidCredential<K>, Check> {
-        let table = self.api_keys.as_ref().ok_or(Check::KeyUnknown)?;
+        let table = self.api_keys.as_ref().ok_or(Check::KeyUnknown)?.load();
         let row = table.keys.find(presented, unix_now)?;
         let kept = table.principals[row].get_or_init(|| Arc::new((self.build_principal)(table.keys.caller(row))));
         Ok(ValidCredential {

@@ -42,6 +42,23 @@ impl Answer {
         json::typed(&self.body, LARGEST).unwrap_or_default()
     }
 
+    /// Returns the body of a success, or what is wrong.
+    ///
+    /// # Errors
+    /// The sentence of the problem document, and its list of what is wrong.
+    pub(super) fn ok(self) -> Result<Value, String> {
+        let body = self.json();
+        if (200..300).contains(&self.status) {
+            return Ok(body);
+        }
+        let title = body["title"].as_str().unwrap_or("it is refused");
+        let mut text = format!("{title}. {}", self.problem());
+        for wrong in body["errors"].as_array().map_or(&[][..], Vec::as_slice) {
+            text.push_str(&format!("\n  {}", wrong.as_str().unwrap_or_default()));
+        }
+        Err(text)
+    }
+
     /// Returns the sentence that says what is wrong: that of the problem document, or the status.
     pub(super) fn problem(&self) -> String {
         let body = self.json();
@@ -52,13 +69,39 @@ impl Answer {
     }
 }
 
+/// Returns a text as a segment of a path, or as a value in a query.
+pub(super) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes().fold(String::new(), |mut out, byte| {
+        match plain(byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
+        }
+        out
+    })
+}
+
+/// Returns rows as lines whose columns are as wide as their widest cell.
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut page = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let line: Vec<_> = cells.collect();
+        page.push_str(line.join("  ").trim_end());
+        page.push('\n');
+    }
+    page
+}
+
 impl AdminOption {
     /// Sends a GET.
     ///
     /// # Errors
     /// A sentence that says why there is no answer.
     pub(super) fn get(&self, path: &str) -> Result<Answer, String> {
-        self.send(Method::GET, path, None)
+        self.send(Method::GET, path, None, None)
     }
 
     /// Sends a POST, with a body of JSON if there is one.
@@ -66,10 +109,31 @@ impl AdminOption {
     /// # Errors
     /// A sentence that says why there is no answer.
     pub(super) fn post(&self, path: &str, body: Option<&Value>) -> Result<Answer, String> {
-        self.send(Method::POST, path, body)
+        self.send(Method::POST, path, body, None)
     }
 
-    fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+    /// Sends a change. `condition` is the tag that the entry must have, or `none` if there must be no entry.
+    ///
+    /// # Errors
+    /// A sentence that says why there is no answer.
+    pub(super) fn change(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        condition: Option<&str>,
+    ) -> Result<Answer, String> {
+        let method = method.parse().map_err(|_| "no method".to_owned())?;
+        self.send(method, path, body, condition)
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        condition: Option<&str>,
+    ) -> Result<Answer, String> {
         let (origin, token) = (self.origin(), self.token()?);
         let asked = async {
             let request = key_fetch::client()?.request(method, format!("{origin}{path}"));
@@ -79,6 +143,11 @@ impl AdminOption {
             }
             if let Some(body) = body {
                 request = request.json(body);
+            }
+            match condition {
+                Some("none") => request = request.header("if-none-match", "*"),
+                Some(tag) => request = request.header("if-match", tag),
+                None => {}
             }
             let mut answer = request.send().await?;
             let (status, mut body) = (answer.status().as_u16(), Vec::new());

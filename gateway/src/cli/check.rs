@@ -94,7 +94,8 @@ fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool, replicas: Option
     for line in shared {
         let _ = writeln!(page, "  {line}");
     }
-    let keys = plan.authenticator.api_keys().map_or(&[][..], |keys| keys.all());
+    let keys = plan.authenticator.api_keys();
+    let keys = keys.as_ref().map_or(&[][..], |keys| keys.all());
     let several = key_tiers::in_several(keys, &loaded.config, clock::unix_seconds());
     if !several.is_empty() {
         page.push_str("\nTenants with keys in several tiers hold a bucket in each\n\n");

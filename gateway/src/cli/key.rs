@@ -5,6 +5,7 @@
 //! file that `--into` names.
 
 mod key_file;
+mod live;
 
 use std::io::{self, IsTerminal, Read, Write, stderr, stdin, stdout};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::admin_client::AdminOption;
 use super::{FAILED, OK};
 use crate::auth::api_key::format::{self, Shape};
 use crate::auth::api_key::keys::{digest_of, digest_text};
@@ -27,10 +29,25 @@ pub(super) enum Command {
     New(New),
     /// Read a key from standard input and write its digest, as the key file takes it.
     Hash,
+    /// List the keys of a running gateway.
+    List(live::List),
+    /// Change what a running gateway's key file says of a key.
+    Set(live::Set),
+    /// Refuse a key, from the next request on.
+    Disable(live::Change),
+    /// Accept a key again.
+    Enable(live::Change),
+    /// Take a key out of a running gateway's key file.
+    Delete(live::Change),
 }
 
 #[derive(clap::Args)]
 pub(super) struct New {
+    /// Let a running gateway make the key and add it to its key file: the key works on the next request.
+    #[arg(long, conflicts_with = "into")]
+    live: bool,
+    #[command(flatten)]
+    admin: AdminOption,
     /// Key file that the line is added to. A new one is created with mode 0600. Left out, the line goes to standard
     /// error.
     #[arg(long, value_name = "FILE")]
@@ -65,6 +82,11 @@ pub(super) fn key(command: &Command) -> u8 {
     let done = match command {
         Command::New(options) => new(options),
         Command::Hash => hash(),
+        Command::List(options) => live::list(options),
+        Command::Set(options) => live::set(options),
+        Command::Disable(change) => live::disable(change),
+        Command::Enable(change) => live::enable(change),
+        Command::Delete(change) => live::delete(change),
     };
     match done {
         Ok(()) => OK,
@@ -81,10 +103,13 @@ fn new(options: &New) -> Result<(), String> {
     {
         return Err("the key would end before it begins: --expires must be later than --not-before".to_owned());
     }
+    if options.live {
+        return live::new(&options.admin, options);
+    }
     let no_randomness = |_| "the system has no randomness to make a key of".to_owned();
     let id = match &options.id {
         Some(id) => id.clone(),
-        None => make_id(&options.tenant).map_err(no_randomness)?,
+        None => format::make_id(&options.tenant).map_err(no_randomness)?,
     };
     let key = format::issue(&id).map_err(no_randomness)?;
     let said = format!(
@@ -155,16 +180,6 @@ fn presentable(text: &[u8]) -> Result<&[u8], String> {
 
 fn write_out(line: &str) -> Result<(), String> {
     writeln!(stdout(), "{line}").map_err(|error: io::Error| format!("standard output: {error}"))
-}
-
-/// Makes an id from the readable part of the tenant's name and a few random characters.
-fn make_id(tenant: &str) -> Result<String, aws_lc_rs::error::Unspecified> {
-    let name: String = tenant
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(format::MAX_ID - 7)
-        .collect();
-    Ok(format!("{name}-{}", format::random_text(6)?))
 }
 
 fn tenant(text: &str) -> Result<String, String> {
@@ -261,11 +276,11 @@ mod tests {
     #[test]
     fn an_id_is_made_of_the_tenant() {
         for tenant in ["acme", "acme/eu_1", &"x".repeat(128), "\""] {
-            let id = make_id(tenant).unwrap();
+            let id = format::make_id(tenant).unwrap();
             assert!(format::is_id(&id), "{id}");
         }
-        assert!(make_id("acme").unwrap().starts_with("acme-"));
-        assert_ne!(make_id("acme").unwrap(), make_id("acme").unwrap());
+        assert!(format::make_id("acme").unwrap().starts_with("acme-"));
+        assert_ne!(format::make_id("acme").unwrap(), format::make_id("acme").unwrap());
     }
 
     #[test]

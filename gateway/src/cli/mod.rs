@@ -21,6 +21,7 @@ mod simulate;
 mod start;
 mod status;
 mod take_over;
+mod tenant;
 mod test;
 mod token;
 mod top;
@@ -79,7 +80,10 @@ enum Command {
     Init(init::Options),
     /// Write the JSON schema of the config, for editors that complete and check while one types.
     Schema,
-    /// Make API keys and their digests.
+    /// Show the tenants of a running gateway, and change those of its file of tenants.
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Make API keys and their digests, and change the keys of a running gateway.
     #[command(subcommand)]
     Key(key::Command),
     /// Sign tokens for tests, and say what is wrong with one.
@@ -147,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck(options) => healthcheck::healthcheck(&options),
         Command::Init(options) => init::init(&options),
         Command::Schema => schema::schema(),
+        Command::Tenant(command) => tenant::tenant(&command),
         Command::Key(command) => key::key(&command),
         Command::Token(command) => token::token(&command),
         Command::Completions(options) => manual::completions(&options),

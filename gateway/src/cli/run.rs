@@ -95,7 +95,7 @@ impl Gateway {
             backends = plan.backends.len(),
             endpoints = plan.backends.iter().map(|backend| backend.written.all().len()).sum::<usize>(),
             api_keys = keys.map_or(0, |keys| keys.all().len()),
-            tenants = plan.tiers.tenants.len(),
+            tenants = plan.tiers.tenants.len() + plan.tiers.directory.as_ref().map_or(0, |part| part.tenants.len()),
             tiers = plan.tiers.by_name.len(),
             workers = plan.edge.workers,
             warnings = self.warnings,

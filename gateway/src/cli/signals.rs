@@ -96,6 +96,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     upgrade: Signal,
+    /// Ignored: a file that may not grow is an error of its write, and must not end the process.
+    _file_size: Signal,
 }
 
 enum Event {
@@ -114,6 +116,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             upgrade: signal(SignalKind::user_defined2())?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::entry_lines::Layout;
 use super::mistake::{Code, Mistake, Mistakes};
 use super::model::check_tenant;
 use super::reader::Read;
@@ -89,6 +90,30 @@ pub fn parse(
 ) -> Result<KeyFile, Mistakes> {
     let source = sources.add(name, text)?;
     super::read(source, sources, Path::new("."), env).map(|(file, _)| file)
+}
+
+/// Reads a digest as it is written in a key file.
+pub fn read_digest(text: &str) -> Option<[u8; 32]> {
+    Digest::parse(text).ok().map(|digest| digest.0)
+}
+
+/// How the entries stand in the file.
+pub const LAYOUT: Layout = Layout {
+    section: "keys",
+    is_list: true,
+};
+
+/// Reads a key from JSON, whose names are those of the file. The JSON must have been checked.
+///
+/// # Errors
+/// Every mistake, as a sentence.
+pub fn parse_json(json: &str) -> Result<ApiKey, Vec<String>> {
+    let mut sources = Sources::default();
+    let read = parse("the body", &format!("{{\"keys\": [{json}]}}"), &mut sources, &|_| None);
+    match read {
+        Ok(mut file) => file.keys.pop().ok_or_else(Vec::new),
+        Err(mistakes) => Err(mistakes.iter().map(Mistake::sentence).collect()),
+    }
 }
 
 impl Read for KeyFile {

@@ -87,6 +87,18 @@ impl Mistake {
         }
     }
 
+    /// Returns what is wrong in one sentence, without its place.
+    pub fn sentence(&self) -> String {
+        let mut text = self.message.clone();
+        if let Some(label) = &self.label {
+            text.push_str(&format!(": it {label}"));
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("; {hint}"));
+        }
+        text
+    }
+
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());

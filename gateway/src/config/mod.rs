@@ -8,8 +8,11 @@
 //! yet are mistakes; they are never ignored.
 
 mod addresses;
+pub mod admin_tokens;
 mod asked;
+pub mod edit;
 pub mod endpoint_file;
+pub mod entry_lines;
 mod fields;
 mod foreign;
 mod forms;
@@ -33,6 +36,7 @@ mod section_examples;
 mod single;
 mod sources;
 mod span;
+pub mod tenant_file;
 #[cfg(test)]
 mod tests;
 mod tree;

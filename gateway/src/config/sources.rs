@@ -76,6 +76,11 @@ impl Sources {
         Ok(number)
     }
 
+    /// Adds some lines of a long file, of which the first has this number. Its name is that of the file.
+    pub(super) fn add_lines(&mut self, name: &str, first: usize, lines: &str) -> Result<u16, Mistake> {
+        self.add(name, &format!("{}{lines}", "\n".repeat(first.saturating_sub(1))))
+    }
+
     /// Reads a file and adds its text.
     pub(super) fn read(&mut self, path: &Path) -> Result<u16, Mistake> {
         let unreadable =

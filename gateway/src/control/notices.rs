@@ -1,7 +1,7 @@
 //! Tells other replicas what an operator has changed here, and does what was changed there.
 //!
-//! What is spread: revocations and their ends by the admin API, forced breakers, drained endpoints, and that the count of
-//! a quota was set. The revocations of a file are not: each replica has its own file, or all have the same. A notice is
+//! What is spread: revocations and their ends by the admin API, forced breakers, drained endpoints, that the count of a
+//! quota was set, and changes of tenants and keys, of which the later wins everywhere. The revocations of a file are not: each replica has its own file, or all have the same. A notice is
 //! applied once, except that a breaker is forced and an endpoint is drained again after a reload, because the backend may
 //! be new. What is in force already is left alone, so nothing that comes back to the replica that announced it does
 //! anything.
@@ -16,22 +16,33 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
+use crate::auth::api_key::keys::{ApiKey, digest_text};
 use crate::auth::revocations::{List, Revoked, RevokedKind, Terms};
 use crate::call::backend::Backend;
 use crate::clock::{self, Now};
+use crate::config::keys::read_digest;
+use crate::control::changes::{self, NotChanged, Order};
 use crate::json as text;
 use crate::plan::{LivePlan, Plan, State};
 use crate::store::{Notice, Store};
+use crate::tenancy::record::TenantRecord;
 
 const REVOKED: &str = "revoked:";
 const BREAKER: &str = "breaker:";
 const DRAINED: &str = "drained:";
 const QUOTA: &str = "quota:";
+const TENANT: &str = "tenant:";
+const KEY: &str = "key:";
+
+/// Time for which other replicas can learn of a change of a tenant or a key, in seconds.
+const CHANGED_FOR: u64 = 86_400;
 
 /// Time for which other replicas can learn that a credential is good again, or an endpoint in use.
 const RESTORED_FOR: u64 = 86_400;
 /// Interval between looks at the plan.
 const LOOK: Duration = Duration::from_secs(1);
+/// Number of tries of a change while the file is not in force, and the pause between them.
+const NEWER: (u32, Duration) = (30, Duration::from_millis(100));
 /// Longest text of a notice, in bytes.
 const LONGEST: usize = 8_192;
 
@@ -77,6 +88,30 @@ pub fn announce_quota(state: &State, limit: &str, tenant: &str, left: u64, ends:
     }
 }
 
+/// Announces what is written for a tenant now; `None` if it was taken out.
+pub fn announce_tenant(state: &State, tenant: &str, record: Option<&TenantRecord>) {
+    let value = record.map_or_else(String::new, |record| {
+        Value::from(changes::tenants::view(record)).to_string()
+    });
+    announce_change(state, &format!("{TENANT}{tenant}"), &value);
+}
+
+/// Announces what is written for a key now, by its digest; `None` if it was taken out.
+pub fn announce_key(state: &State, id: &str, key: Option<&ApiKey>) {
+    let value = key.map_or_else(String::new, |key| {
+        let settable = changes::keys::settable(key);
+        json!([key.tenant, digest_text(&key.digest), settable]).to_string()
+    });
+    announce_change(state, &format!("{KEY}{id}"), &value);
+}
+
+fn announce_change(state: &State, name: &str, value: &str) {
+    if let Some(store) = state.shared_store.get() {
+        state.managed.announced(name, value);
+        announce(store, name, value, Some(clock::unix_seconds() + CHANGED_FOR));
+    }
+}
+
 fn announce(store: &Store, name: &str, value: &str, ends: Option<u64>) {
     if !store.announce(name, value, ends) {
         tracing::error!(
@@ -117,6 +152,7 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
                 }
             }
             revoke(&state, news.revoked, news.restored).await;
+            change(&live, &state, news.changes).await;
         }
         let in_force = Changes::of(&plan, &state);
         let told = json!({
@@ -189,6 +225,8 @@ struct News {
     quotas: Vec<(Arc<str>, String, u64)>,
     revoked: List,
     restored: Vec<Revoked>,
+    /// Names and values of changes of tenants and keys.
+    changes: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Applied {
@@ -210,6 +248,10 @@ impl Applied {
                 let read = text::typed::<(String, String)>(name.as_bytes(), LONGEST).ok();
                 if is_new && let Some(((limit, tenant), left)) = read.zip(notice.value.parse().ok()) {
                     news.quotas.push((limit.into(), tenant, left));
+                }
+            } else if notice.name.starts_with(TENANT) || notice.name.starts_with(KEY) {
+                if is_new || is_new_plan {
+                    news.changes.push((notice.name.clone(), notice.value));
                 }
             } else if is_new && let Some(revoked) = notice.name.strip_prefix(REVOKED).and_then(read_revoked) {
                 if notice.value.is_empty() {
@@ -313,6 +355,79 @@ async fn revoke(state: &Arc<State>, mut revoked: List, restored: Vec<Revoked>) {
         }
     };
     let _ = tokio::task::spawn_blocking(apply).await;
+}
+
+/// Puts changes of tenants and keys in force that other replicas have made, on a thread where files delay nothing.
+async fn change(live: &Arc<LivePlan>, state: &Arc<State>, news: Vec<(Box<str>, Box<str>)>) {
+    if news.is_empty() {
+        return;
+    }
+    let (live, state) = (Arc::clone(live), Arc::clone(state));
+    let apply = move || {
+        for (name, value) in &news {
+            let mut tries = 0;
+            loop {
+                match change_one((&live, &state), name, value) {
+                    Err(NotChanged::Newer | NotChanged::Busy) if tries < NEWER.0 => {
+                        tries += 1;
+                        std::thread::sleep(NEWER.1);
+                    }
+                    Err(error) => {
+                        tracing::error!(%name, ?error, "a change of another replica is not in force here");
+                        break;
+                    }
+                    Ok(is_changed) => {
+                        if is_changed && state.managed.is_overtaken(name, value) {
+                            tracing::warn!(
+                                %name,
+                                "conflict: another replica has changed this after it was changed here, and the later change wins"
+                            );
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    };
+    let _ = tokio::task::spawn_blocking(apply).await;
+}
+
+/// Applies one change. Returns whether it was not in force already.
+fn change_one(running: changes::Running<'_>, name: &str, value: &str) -> Result<bool, NotChanged> {
+    let order = Order {
+        by: "another replica".into(),
+        ..Order::default()
+    };
+    let unreadable = || vec!["it cannot be read".to_owned()];
+    let lines = if let Some(tenant) = name.strip_prefix(TENANT) {
+        let made = changes::tenants::change(running, tenant, &order, &|_| match value {
+            "" => Ok(None),
+            value => {
+                let entry = text::typed(value.as_bytes(), LONGEST).map_err(|_| (unreadable(), None))?;
+                changes::tenants::read(tenant, &entry).map(Some)
+            }
+        });
+        made.map(|made| made.lines)
+    } else if let Some(id) = name.strip_prefix(KEY) {
+        let made = changes::keys::change(running, id, &order, &|_| match value {
+            "" => Ok(None),
+            value => {
+                let read = text::typed(value.as_bytes(), LONGEST);
+                let (tenant, digest, entry): (String, String, _) = read.map_err(|_| unreadable())?;
+                let digest = read_digest(&digest).ok_or_else(unreadable)?;
+                changes::keys::read(id, &tenant, &digest, &entry).map(Some)
+            }
+        });
+        made.map(|made| made.lines)
+    } else {
+        return Ok(false);
+    };
+    match lines {
+        Ok(lines) => Ok(!lines.is_empty()),
+        // It was taken out here too, or this replica has no such file.
+        Err(NotChanged::Absent | NotChanged::NoFile) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the host and the number of the process.

@@ -11,6 +11,7 @@ mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ use crate::observe;
 use crate::plan::compile::{Compiled, compile_readable};
 use crate::plan::{LivePlan, Plan, State};
 use crate::store::StoreSettings;
+
+/// Longest wait of a reload for a change of keys or tenants in progress.
+const CHANGE: Duration = Duration::from_secs(1);
 
 /// Reloads the config on request and when its files change.
 pub struct Reloader {
@@ -44,7 +48,12 @@ struct Reloading {
     /// The config file itself, if its changes are followed.
     own: Option<Mutex<OwnFile>>,
     canary: Canary,
+    /// Whether the config in force is to be compiled again.
+    is_to_compile: AtomicBool,
 }
+
+/// Number of looks at whether a plan is in force, and the pause between them.
+const AGAIN: (u32, Duration) = (500, Duration::from_millis(10));
 
 /// What a process does beside reloads on request.
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,6 +143,7 @@ pub fn take_effect(plan: &Plan, state: &State) {
     }
     state.forget_all_but(plan);
     state.revocations.keep_in(plan.revocations.as_ref());
+    state.managed.take_effect(plan.tenants.clone());
 }
 
 /// Returns the configured target of the access log.
@@ -165,6 +175,7 @@ impl Reloader {
                 Mutex::new(OwnFile { read, watch })
             }),
             canary: Canary::new(following.canary),
+            is_to_compile: AtomicBool::new(false),
         });
         Self {
             worker: Worker::start(Arc::clone(&reloading) as Arc<dyn Work>),
@@ -193,6 +204,23 @@ impl Reloader {
     /// Returns for how long the plan in force is still watched.
     pub fn watched_for(&self) -> Option<Duration> {
         self.reloading.canary.left(clock::now())
+    }
+
+    /// Compiles the config in force again, without reading it, and waits until the new plan is in force.
+    ///
+    /// # Errors
+    /// The mistakes, or that it took too long.
+    pub async fn compile_again(&self) -> Result<(), String> {
+        let before = self.reloading.live.load().generation;
+        self.reloading.is_to_compile.store(true, Ordering::Relaxed);
+        for _ in 0..AGAIN.0 {
+            self.worker.tend(clock::now());
+            tokio::time::sleep(AGAIN.1).await;
+            if self.reloading.live.load().generation > before {
+                return Ok(());
+            }
+        }
+        Err("The config was not compiled again in time.".to_owned())
     }
 
     /// Requests a reload without waiting for it.
@@ -237,6 +265,13 @@ impl Work for Reloading {
             if turn.begin_reading() {
                 // The outcome is logged.
                 let _ = self.reload(turn);
+            }
+            return;
+        }
+        if self.is_to_compile.swap(false, Ordering::Relaxed) && turn.begin_reading() {
+            let compiled = self.try_reload(&Cause::FilesChanged(&Changed::new()), turn);
+            if !turn.is_given_up() {
+                self.note_files(compiled.err());
             }
             return;
         }
@@ -324,7 +359,7 @@ impl Reloading {
             let (found, now) = (Stamp::of(path), clock::now());
             let mut watched = self.watched();
             let watch = watched.entry(path.clone()).or_default();
-            let look = watch.look(version.stamp, found, now);
+            let look = watch.look(self.state.managed.version(path, version.stamp), found, now);
             if let Some(waited) = watch.overdue(now) {
                 tracing::warn!(path = %path.display(), ?waited, "a file has changed and has not been read for long");
             }
@@ -402,6 +437,8 @@ impl Reloading {
 
     /// Reads, compiles and puts in force. Records which file versions are now handled.
     fn try_reload(&self, cause: &Cause<'_>, turn: &WorkPermit) -> Result<u64, String> {
+        // Until the new plan is in force, no change of keys or tenants comes in between.
+        let _turn = self.state.managed.turn(CHANGE);
         let running = self.live.load();
         let generation = running.generation + 1;
         let on_read = turn.teller();
@@ -477,8 +514,13 @@ impl Reloading {
     fn load_again(&self, plan: &Plan, changed: Option<&Changed>, turn: &WorkPermit) -> Result<Readable, Box<Invalid>> {
         let kept = plan.written.files.iter().chain(&plan.written.revocations);
         let kept = kept.filter(|(path, _)| !changed.is_some_and(|changed| changed.contains_key(*path)));
-        let kept = kept.map(|(path, version)| (path.clone(), version.clone()));
-        let reader = FileReader::new(kept.collect(), turn.unreachable(), turn.teller());
+        let mut kept: FileSet = kept.map(|(path, version)| (path.clone(), version.clone())).collect();
+        for (path, written) in self.state.managed.written() {
+            if let Some(version) = kept.get_mut(&path) {
+                *version = written;
+            }
+        }
+        let reader = FileReader::new(kept, turn.unreachable(), turn.teller());
         config::load_again(&self.path, &plan.written.text, reader)
     }
 

@@ -151,7 +151,8 @@ pub(super) fn callers(plans: [&Plan; 2]) -> Vec<Caller> {
     for plan in plans {
         tiers.extend(plan.tiers.by_name.keys().map(|name| name.to_string()));
         tenants.extend(plan.tiers.tenants.keys().map(|name| name.to_string()));
-        let keys = plan.authenticator.api_keys().map_or(&[][..], |keys| keys.all());
+        let keys = plan.authenticator.api_keys();
+        let keys = keys.as_ref().map_or(&[][..], |keys| keys.all());
         tenants.extend(keys.iter().map(|key| key.tenant.to_string()));
     }
     let all = [Caller::Nobody].into_iter();

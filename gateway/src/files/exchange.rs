@@ -7,7 +7,8 @@
 //! (`flock`).
 
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -17,7 +18,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::read::{open, regular, whole};
-use super::write::{create_beside, folder_of};
+use super::write::{create_beside, folder_of, is_beside};
 use super::{FileContent, Stamp};
 
 /// The result of a replacement.
@@ -38,6 +39,8 @@ pub struct LastVersion {
     known: Stamp,
 }
 
+/// Age from which a new file beside the target was left over by a process that was killed.
+const LEFT_OVER: Duration = Duration::from_secs(60);
 /// Interval between tries to get the lock on the folder.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -47,18 +50,67 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # Errors
 /// Returns an error if the file cannot be written or is not regular. It is then unchanged.
 pub fn replace_version(path: &Path, expected: Stamp, content: &[u8], patience: Duration) -> io::Result<Replaced> {
+    replace_by(path, expected, patience, |file| file.write_all(content))
+}
+
+/// Replaces a part of a file as [`replace_version`] replaces the whole. The rest is copied by the system, which takes a
+/// fraction of the time and no memory.
+///
+/// # Errors
+/// As [`replace_version`].
+pub fn splice_version(
+    path: &Path,
+    expected: Stamp,
+    part: Range<u64>,
+    content: &[u8],
+    patience: Duration,
+) -> io::Result<Replaced> {
+    replace_by(path, expected, patience, |file| {
+        let mut old = File::open(path)?;
+        io::copy(&mut (&mut old).take(part.start), file)?;
+        file.write_all(content)?;
+        old.seek(SeekFrom::Start(part.end))?;
+        io::copy(&mut old, file).map(drop)
+    })
+}
+
+fn replace_by(
+    path: &Path,
+    expected: Stamp,
+    patience: Duration,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<Replaced> {
     let _turn = turn(folder_of(path), patience)?;
     let found = fs::symlink_metadata(path)?;
     regular(found.file_type())?;
     if Stamp::from(&found) != expected {
         return Ok(Replaced::Changed);
     }
+    remove_left_over(path, LEFT_OVER);
     let (mut file, name) = create_beside(path)?;
     let ours = TempFile(name);
     file.set_permissions(Permissions::from_mode(found.mode() & 0o777))?;
-    file.write_all(content)?;
+    write(&mut file)?;
     file.sync_all()?;
     trade(path, expected, &file, &ours)
+}
+
+/// Removes files that killed processes have left beside `path`: those that nothing has written to for `age`.
+fn remove_left_over(path: &Path, age: Duration) {
+    let Some(name) = path.file_name() else { return };
+    let Ok(entries) = fs::read_dir(folder_of(path)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let is_old = || {
+            let modified = entry.metadata().and_then(|found| found.modified());
+            modified.is_ok_and(|at| at.elapsed().is_ok_and(|since| since >= age))
+        };
+        if is_beside(&entry.file_name(), name) && is_old() {
+            // Another process may be faster.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Locks the folder until the returned file is closed.
@@ -139,7 +191,7 @@ impl LastVersion {
             return Ok(None);
         }
         self.known = found;
-        io::Seek::rewind(&mut self.file)?;
+        self.file.rewind()?;
         whole((self.file.try_clone()?, found)).map(Some)
     }
 }
@@ -178,6 +230,29 @@ mod tests {
             1,
             "nothing is left beside it"
         );
+    }
+
+    #[test]
+    fn a_part_is_replaced_and_the_rest_stays() {
+        let (folder, path, first) = folder_with("one, two, three");
+        let mut version = first;
+        for (part, new, expected) in [
+            (5..8, "2", "one, 2, three"),
+            (0..3, "", ", 2, three"),
+            (10..10, "!", ", 2, three!"),
+            (0..11, "all", "all"),
+        ] {
+            let Replaced::Done { version: next, .. } =
+                splice_version(&path, version, part, new.as_bytes(), LONG).unwrap()
+            else {
+                panic!("nobody else writes");
+            };
+            version = next;
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
+        let again = splice_version(&path, first, 0..1, b"x", LONG).unwrap();
+        assert!(matches!(again, Replaced::Changed), "{again:?}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     /// Returns the unknown content of the replaced version.
@@ -243,6 +318,25 @@ mod tests {
         assert!(replace_version(&link, first, b"two", LONG).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         assert_eq!(fs::read(&path).unwrap(), b"one");
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_removed() {
+        let (folder, path, first) = folder_with("one");
+        let left = create_beside(&path).unwrap().1;
+        for other in [
+            "file.new",
+            ".other.0123456789abcdef.new",
+            ".file.new",
+            ".file.0123456789abcdeg.new",
+        ] {
+            fs::write(folder.path().join(other), "theirs").unwrap();
+        }
+        replace_version(&path, first, b"two", LONG).unwrap();
+        assert!(left.exists(), "it may still be written");
+        remove_left_over(&path, Duration::ZERO);
+        assert!(!left.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
     }
 
     #[test]

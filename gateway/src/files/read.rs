@@ -5,7 +5,7 @@
 //! without a limit, so files are read on a thread that can be abandoned.
 
 use std::fs::{self, File, FileType, OpenOptions};
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread;
@@ -36,6 +36,32 @@ pub struct FileContent {
 /// Returns an error if the file cannot be read, is not regular or is too large.
 pub fn read(path: &Path) -> io::Result<FileContent> {
     whole(open(path, OFlags::empty())?)
+}
+
+/// Reads a regular file of at most `most` bytes. Symbolic links are followed.
+///
+/// # Errors
+/// Returns the errors of [`read`].
+pub fn read_up_to(path: &Path, most: u64) -> io::Result<FileContent> {
+    up_to(most, open(path, OFlags::empty())?)
+}
+
+/// Reads the first and the last `ends` bytes of a regular file, or all of a short one. Returns its length too.
+///
+/// # Errors
+/// Returns the errors of [`read`].
+pub fn read_ends(path: &Path, ends: usize) -> io::Result<(FileContent, u64)> {
+    let (mut file, stamp) = open(path, OFlags::empty())?;
+    let length = file.metadata()?.len();
+    let most = 2 * ends as u64;
+    if length <= most {
+        return Ok((up_to(most, (file, stamp))?, length));
+    }
+    let mut bytes = vec![0; 2 * ends];
+    file.read_exact(&mut bytes[..ends])?;
+    file.seek(SeekFrom::End(-i64::try_from(ends).unwrap_or(i64::MAX)))?;
+    file.read_exact(&mut bytes[ends..])?;
+    Ok((FileContent { bytes, stamp }, length))
 }
 
 /// Reads a file that the gateway itself writes, of at most `most` bytes. Symbolic links are not followed.

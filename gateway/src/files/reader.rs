@@ -87,6 +87,26 @@ impl FileReader {
         }
     }
 
+    /// Announces that a file is read by other means.
+    ///
+    /// # Errors
+    /// Its file system does not answer.
+    pub fn begin(&self, path: &Path) -> io::Result<()> {
+        if self.unreachable.contains(path) {
+            return Err(io::Error::other("its file system does not answer"));
+        }
+        if let Some(on_read) = &self.on_read {
+            on_read(path);
+        }
+        Ok(())
+    }
+
+    /// Notes the version of a file that was read by other means. Its content is not kept.
+    pub fn note(&mut self, path: &Path, stamp: Option<Stamp>) {
+        let bytes = Arc::from([]);
+        self.read.insert(path.to_owned(), Ok(FileVersion { stamp, bytes }));
+    }
+
     /// Returns true if an earlier version is used and the file is not read.
     pub fn keeps(&self, path: &Path) -> bool {
         self.kept.contains_key(path)

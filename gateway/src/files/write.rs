@@ -3,6 +3,7 @@
 //! Invariant: only [`append`] opens an existing file for writing, and no file is truncated. New content goes into a new
 //! file (`O_EXCL`, so no symbolic link is followed), which then takes the old name.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -79,6 +80,15 @@ pub(super) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
             created => return Ok((created?, fresh)),
         }
     }
+}
+
+/// Returns whether this is the name of a file that [`create_beside`] makes for `name`.
+pub(super) fn is_beside(found: &OsStr, name: &OsStr) -> bool {
+    let (found, name) = (found.as_encoded_bytes(), name.as_encoded_bytes());
+    let middle = found
+        .strip_prefix(b".")
+        .and_then(|rest| rest.strip_prefix(name)?.strip_prefix(b".")?.strip_suffix(b".new"));
+    middle.is_some_and(|middle| middle.len() == 16 && middle.iter().all(u8::is_ascii_hexdigit))
 }
 
 pub(super) fn folder_of(path: &Path) -> &Path {

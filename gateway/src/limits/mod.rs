@@ -49,7 +49,7 @@ pub enum Per {
 }
 
 /// Whether a limit refuses requests or only counts those that it would refuse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     Enforce,
     Shadow,

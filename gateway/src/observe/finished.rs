@@ -37,7 +37,7 @@ impl Counters {
             Some(Reason::CredentialsMissing) => CallerOutcome::Missing,
             Some(Reason::CredentialsInvalid) => CallerOutcome::Invalid,
             Some(Reason::CredentialsExpired) => CallerOutcome::Expired,
-            Some(Reason::NotAllowed) => CallerOutcome::NotAllowed,
+            Some(Reason::NotAllowed | Reason::TenantDisabled) => CallerOutcome::NotAllowed,
             // The request was rejected before authentication.
             _ if record.caller_kind == CallerKind::Nobody => return,
             _ => CallerOutcome::Admitted,

@@ -80,7 +80,10 @@ fn conclude(
     match identified {
         Ok(principal) => {
             found.principal = Some(Arc::clone(&principal));
-            Ok(principal)
+            match principal.disabled {
+                Some(by) => Err(Rejection::TenantDisabled(by)),
+                None => Ok(principal),
+            }
         }
         Err(Refusal {
             rejection,

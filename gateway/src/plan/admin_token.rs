@@ -6,10 +6,12 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 
+use crate::config::admin_tokens::{AdminTokenEntry, Role};
 use crate::files;
 
 /// Minimum length in characters. 16 random base64 characters hold 96 bits.
@@ -17,6 +19,49 @@ const SHORTEST: usize = 16;
 
 #[derive(Debug, Clone)]
 pub struct AdminToken(Digest);
+
+/// A token of the file of tokens.
+#[derive(Debug, Clone)]
+pub struct NamedToken {
+    pub name: Arc<str>,
+    digest: [u8; 32],
+    /// Whether it may change tenants, keys, revocations and counts of quotas.
+    pub may_change_keys: bool,
+    /// Whether it may change everything.
+    pub may_change_all: bool,
+    /// First second since 1970 in which it is no longer valid.
+    expires: Option<u64>,
+    is_disabled: bool,
+}
+
+impl NamedToken {
+    pub fn new(written: &AdminTokenEntry) -> Self {
+        let AdminTokenEntry {
+            name,
+            digest,
+            roles,
+            expires,
+            disabled,
+        } = written;
+        let has = |role| roles.iter().any(|written| **written == role);
+        Self {
+            name: name.as_str().into(),
+            digest: digest.0,
+            may_change_keys: has(Role::Keys) || has(Role::All),
+            may_change_all: has(Role::All),
+            expires: expires.as_ref().map(|at| at.0),
+            is_disabled: **disabled,
+        }
+    }
+
+    /// Returns the token among `all` that was presented, if it is valid now.
+    pub fn find<'a>(all: &'a [Self], presented: &str, unix_now: u64) -> Option<&'a Self> {
+        let presented = digest(&SHA256, presented.as_bytes());
+        let is_it = |token: &&Self| verify_slices_are_equal(&token.digest, presented.as_ref()).is_ok();
+        let is_valid = |token: &&Self| !token.is_disabled && token.expires.is_none_or(|end| unix_now < end);
+        all.iter().find(is_it).filter(is_valid)
+    }
+}
 
 /// Reasons why a file has no usable token.
 #[derive(Debug)]

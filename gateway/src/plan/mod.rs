@@ -15,7 +15,9 @@ pub mod compile;
 #[cfg(test)]
 mod deciding_settings;
 pub mod endpoint_file;
+mod file_turn;
 mod live;
+pub mod managed_files;
 pub mod mirror;
 pub mod outline;
 pub mod redirect;
@@ -35,8 +37,9 @@ use std::time::Duration;
 
 use policies::overload::OverloadSettings;
 
-use self::admin_token::AdminToken;
+use self::admin_token::{AdminToken, NamedToken};
 pub use self::live::LivePlan;
+use self::managed_files::TenantsRead;
 use self::outline::Outline;
 pub use self::request_key::KeySources;
 use self::revocation_store::RevocationFile;
@@ -47,7 +50,7 @@ use crate::auth::api_key::places::KeyPlaces;
 use crate::auth::authenticator::Authenticator;
 use crate::call::backend::Backend;
 use crate::client::address::TrustedProxies;
-use crate::files::FileSet;
+use crate::files::{FileSet, Stamp};
 use crate::headers::Via;
 use crate::headers::response::ResponseHeaders;
 use crate::json::Workspace;
@@ -92,8 +95,14 @@ pub struct Plan {
     /// How late the workers are.
     pub loads: Arc<WorkerLoads>,
     pub via: Via,
+    /// The key file and the version that was read, if the config has API keys.
+    pub key_file: Option<(PathBuf, Option<Stamp>)>,
     /// Places where an API key may come; `None` if the config has no API keys.
     pub key_places: Option<KeyPlaces>,
+    /// Tokens of the admin API; `None` if the config names no file of them.
+    pub admin_tokens: Option<Vec<NamedToken>>,
+    /// The file of tenants, as it was read for this plan.
+    pub tenants: Option<TenantsRead>,
     /// The revocation file, as it was read for this plan.
     pub revocations: Option<RevocationFile>,
     pub written: Written,

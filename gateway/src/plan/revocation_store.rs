@@ -12,7 +12,6 @@
 
 mod form;
 mod pending;
-mod turn;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,12 +24,12 @@ use policies::Moment;
 
 pub(super) use self::form::load;
 use self::pending::Pending;
-use self::turn::{FileTurn, HeldTurn};
 use crate::auth::revocations::{List, MOST, Revocations, Revoked};
 use crate::clock::{self, Now};
 use crate::config::Sources;
 use crate::files::watch::{FileWatch, Look};
 use crate::files::{self, LastVersion, Replaced, Stamp};
+use crate::plan::file_turn::{FileTurn, HeldTurn};
 use crate::plan::revocation_expiry::RevocationAges;
 
 /// Longest wait of a change for another read or write of the file.
@@ -391,9 +390,14 @@ impl RevocationStore {
             // A series of changes would leave `follow` no turn to check for late writes, so they are checked here too.
             self.hear_late(turn, clock::now());
             self.catch_up(turn);
-            let (path, version, error) = {
+            let (path, version, error, says) = {
                 let kept = self.kept();
-                (kept.path.clone(), kept.version, kept.error.clone())
+                (
+                    kept.path.clone(),
+                    kept.version,
+                    kept.error.clone(),
+                    Arc::clone(&kept.says),
+                )
             };
             let list = wanted(&self.in_force.list())?;
             let Some(path) = path else { return Ok(()) };
@@ -407,8 +411,14 @@ impl RevocationStore {
                     Err("it would be too long with the revocations of the file".to_owned())
                 }
                 None => Err("there is no such file".to_owned()),
-                Some(version) => files::replace_version(&path, version, form::text(&list).as_bytes(), self.patience)
-                    .map_err(|error| error.to_string()),
+                Some(version) => {
+                    let old = files::read(&path).ok().filter(|content| content.stamp == version);
+                    let old = old.and_then(|content| String::from_utf8(content.bytes).ok());
+                    let text = old.and_then(|old| form::edited(&old, &says, &list));
+                    let text = text.unwrap_or_else(|| form::text(&list));
+                    files::replace_version(&path, version, text.as_bytes(), self.patience)
+                        .map_err(|error| error.to_string())
+                }
             };
             match written {
                 Ok(Replaced::Done { version, last }) => return self.note_written(&path, list, version, last),

@@ -22,6 +22,7 @@ use crate::limits::store::local::Accounts;
 use crate::observe::Observer;
 use crate::overload::WorkerLoads;
 use crate::plan::Plan;
+use crate::plan::managed_files::ManagedFiles;
 use crate::plan::revocation_store::RevocationStore;
 use crate::stale_cache::StaleCache;
 use crate::store::Store;
@@ -55,6 +56,8 @@ pub struct State {
     pub password_checks: Arc<PasswordChecks>,
     /// Revoked credentials.
     pub revocations: RevocationStore,
+    /// Files that the admin API rewrites.
+    pub managed: ManagedFiles,
     pub verification_work: Arc<VerificationWork>,
     /// Store that this process shares with its replicas, once it has begun to connect.
     pub shared_store: OnceLock<Arc<Store>>,
@@ -115,6 +118,7 @@ impl State {
             verification_work: Arc::new(VerificationWork::new(TOKENS)),
             shared_store: OnceLock::new(),
             revocations: RevocationStore::default(),
+            managed: ManagedFiles::default(),
             kept: Mutex::default(),
         }
     }

@@ -172,19 +172,22 @@ fn tiers(plan: &Plan) -> BTreeSet<&str> {
     let is_written = |path: &str| plan.outline.is_written(path);
     let written = plan.tiers.by_name.keys().map(|name| &**name);
     let written = written.filter(|name| is_written(&format!("tiers.{name}")));
-    let of_tenants = plan.tiers.tenants.values().flatten().map(|tier| &*tier.name);
-    let mut tiers: BTreeSet<&str> = written.chain(of_tenants).collect();
-    let keys = plan.authenticator.api_keys().map_or(&[][..], |keys| keys.all());
+    let of_tenants = plan.tiers.tenants.values().filter_map(|written| written.tier.as_ref());
+    let mut tiers: BTreeSet<&str> = written.chain(of_tenants.map(|tier| &*tier.name)).collect();
+    if let Some(part) = &plan.tiers.directory {
+        part.tenants.each_distinct(|_, record| {
+            let tier = record.tier.as_ref().and_then(|name| plan.tiers.by_name.get(name));
+            tiers.extend(tier.map(|tier| &*tier.name));
+        });
+    }
+    let keys = plan.authenticator.api_keys();
+    let keys = keys.as_ref().map_or(&[][..], |keys| keys.all());
     let of_default = &*plan.tiers.default.name;
     for key in keys {
-        let by_tenant = plan.tiers.tenants.get(&key.tenant).is_some_and(Option::is_some);
-        if !by_tenant {
-            let named = key.tier.as_deref();
-            tiers.insert(
-                named
-                    .filter(|tier| plan.tiers.by_name.contains_key(*tier))
-                    .unwrap_or(of_default),
-            );
+        let record = plan.tiers.record(&key.tenant);
+        if plan.tiers.tier_of(&key.tenant, record.as_deref()).is_none() {
+            let named = key.tier.as_ref().and_then(|tier| plan.tiers.by_name.get(tier));
+            tiers.insert(named.map_or(of_default, |tier| &*tier.name));
         }
     }
     let others = ["callers.basic", "callers.mtls"];

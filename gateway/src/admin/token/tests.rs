@@ -142,6 +142,7 @@ async fn a_short_token_is_refused_at_the_start() {
         address: At::unwritten(([127, 0, 0, 1], 0).into()),
         token_file: Some(At::unwritten(path)),
         read_token_file: None,
+        tokens_file: None,
         health_address: None,
     };
     let error = bind(&written, InheritedAdmin::default()).err().unwrap().to_string();

@@ -45,6 +45,19 @@ pub fn issue(id: &str) -> Result<String, Unspecified> {
     Ok(key)
 }
 
+/// Makes an id from the readable part of the tenant's name and a few random characters.
+///
+/// # Errors
+/// If the system provides no randomness.
+pub fn make_id(tenant: &str) -> Result<String, Unspecified> {
+    let name: String = tenant
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(MAX_ID - 7)
+        .collect();
+    Ok(format!("{name}-{}", random_text(6)?))
+}
+
 /// Returns `length` random characters of `0-9A-Za-z`.
 ///
 /// # Errors

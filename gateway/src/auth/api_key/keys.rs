@@ -24,7 +24,7 @@ pub struct ApiKeys {
 }
 
 /// One API key of the key file. Times are seconds since 1970.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
     pub id: Arc<str>,
     pub tenant: Arc<str>,
@@ -152,6 +152,11 @@ impl ApiKeys {
             .ok_or_else(|| unknown(presented))?;
         self.keys[row].check(unix_now)?;
         Ok(row)
+    }
+
+    /// Returns the index of the key with this digest.
+    pub(crate) fn row_of(&self, digest: &[u8; 32]) -> Option<usize> {
+        self.by_digest.get(digest).copied()
     }
 
     /// Returns the keys in the order of their file.

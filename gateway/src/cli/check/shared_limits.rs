@@ -49,9 +49,9 @@ pub(super) fn lines(plan: &Plan, replicas: Option<NonZeroU32>) -> Vec<String> {
     }
     let mut tenants: Vec<_> = plan.tiers.tenants.iter().collect();
     tenants.sort_by_key(|(name, _)| *name);
-    for (name, tier) in tenants {
+    for (name, written) in tenants {
         let owner = Owner::Tenant(name).key();
-        let tier = tier.as_ref().unwrap_or(&plan.tiers.default);
+        let tier = written.tier.as_ref().unwrap_or(&plan.tiers.default);
         let own = tier
             .allowances
             .iter()

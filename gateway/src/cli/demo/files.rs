@@ -10,9 +10,17 @@ use fixtures::{api_keys, keys};
 use serde_json::{Value, json};
 
 use super::folder::Folder;
+use crate::auth::api_key::format;
 
 /// Config of the demo, with placeholders for the addresses that are chosen at the start.
 const SHOP: &str = include_str!("shop.yaml");
+/// File of tenants of the demo.
+const TENANTS: &str = "\
+# The tenants of the shop whose terms differ from those of their tier. The admin API changes this file, and so may you.
+tenants:
+  # Sells on its own site too.
+  globex: { tier: basic, labels: { owner: ada } }
+";
 const PUBLIC: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:9900";
 /// End of a placeholder: `http://users.demo` stands for the address of the backend `users`.
@@ -37,6 +45,10 @@ pub(super) fn write<'a>(
     backends: impl IntoIterator<Item = (&'a str, SocketAddr)>,
 ) -> io::Result<PathBuf> {
     folder.write("keys.yaml", &api_keys::demo_key_file())?;
+    folder.write("tenants.yaml", TENANTS)?;
+    folder.write("revoked.yaml", "revocations: []\n")?;
+    let token = format::random_text(40).map_err(|_| io::Error::other("the system has no randomness"))?;
+    folder.write("admin.token", &format!("{token}\n"))?;
     folder.write("jwks.json", keys::JWKS)?;
     folder.write("demo.env", &tokens_to_source())?;
     folder.write("gateway.yaml", &config(ports, backends))

@@ -60,6 +60,9 @@ pub struct Admin {
     /// File with the token that reading needs; `/livez` and `/readyz` need none. Left out, everybody who can connect
     /// can read.
     pub read_token_file: Option<At<PathBuf>>,
+    /// File with several tokens, each with its roles: `read`, `keys`, `all`. It is read again when it changes. Reading
+    /// then needs a token too.
+    pub tokens_file: Option<At<PathBuf>>,
     /// A second address that serves `/livez` and `/readyz` alone, for probes of an orchestrator.
     pub health_address: Option<At<SocketAddr>>,
 }
@@ -225,6 +228,7 @@ impl Read for Admin {
                 .map(|address| address.0),
             token_file: f.path("token_file"),
             read_token_file: f.path("read_token_file"),
+            tokens_file: f.path("tokens_file"),
             health_address: f.optional("health_address"),
         })
     }

@@ -127,8 +127,11 @@ pub struct Config {
     pub tiers: NamedMap<Tier>,
     /// Tier of a caller for whom nothing else names one.
     pub default_tier: At<String>,
-    /// Tenants whose terms differ from those of their tier.
+    /// Tenants whose terms differ from those of their tier, by name. `file: tenants.yaml` names a file with more of
+    /// them, under its own key `tenants`; the admin API changes those, and a change of the file needs no reload.
     pub tenants: NamedMap<Tenant>,
+    /// File with more tenants, written as `file` within `tenants`.
+    pub tenants_file: Option<At<PathBuf>>,
     /// Whether the files that the config names (keys, secrets, certificates) are read again when they change. The
     /// config itself is read again by `SIGHUP` or the admin API.
     pub watch: At<bool>,
@@ -163,7 +166,7 @@ impl Read for Config {
             let tracing = f.sound(|f| f.optional("tracing"));
             let callers = f.section("callers").or_else(|| f.default_section("callers"));
             let tiers = tier::tiers(f);
-            let tenants = tier::tenants(f);
+            let (tenants, tenants_file) = tier::tenants(f);
             let state_file = f.path("state_file");
             let limits_store = f.sound(|f| f.optional("limits_store"));
             let backends = f.named("backends");
@@ -190,6 +193,7 @@ impl Read for Config {
                 tracing,
                 tiers,
                 tenants,
+                tenants_file,
                 state_file,
                 limits_store,
                 backends,

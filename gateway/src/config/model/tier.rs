@@ -1,15 +1,18 @@
 //! What callers get: the tiers that plans are sold by, and tenants with terms of their own.
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
+use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
 use crate::config::reader::{Read, keyed, named_with, read_as};
 use crate::config::single::Single;
 use crate::config::span::At;
+use crate::config::tree::{Kind as NodeKind, Node};
 use crate::config::units::Rate;
 use crate::config::value::Value;
 use crate::identity;
@@ -46,7 +49,14 @@ pub struct Tenant {
     pub in_flight: Option<At<NonZeroU32>>,
     /// Quotas in place of those of the tier that have the same name.
     pub quotas: NamedMap<Quota>,
+    /// Whether every request of the tenant is refused.
+    pub disabled: At<bool>,
+    /// Texts for people and programs, by name; they have no effect. At most 16, of up to 256 bytes each.
+    pub labels: NamedMap<At<String>>,
 }
+
+/// Largest number of labels of a tenant, and of bytes in one.
+const MOST_LABELS: (usize, usize) = (16, 256);
 
 /// Name, tokens a second, burst, weight and requests at once of the built-in tiers: the article's tiered rate limiting,
 /// and as many at once as come in a burst (of a rate that is kept up, each may take two seconds).
@@ -134,13 +144,31 @@ fn read_tier(value: &Value<'_>, base: Option<Tier>) -> Option<Tier> {
     })?
 }
 
-/// Tenants are named by keys and tokens too, so their names are freer than those of tiers and routes.
-pub(super) fn tenants(f: &mut Fields<'_>) -> NamedMap<Tenant> {
-    let mut tenants = NamedMap::default();
+/// Reads the tenants, and the path of the file with others. Tenants are named by keys and tokens too, so their names are
+/// freer than those of tiers and routes. A tenant is a map, so a single value called `file` can only be the path.
+pub(super) fn tenants(f: &mut Fields<'_>) -> (NamedMap<Tenant>, Option<At<PathBuf>>) {
+    let (mut tenants, mut file) = (NamedMap::default(), None);
     if let Some(value) = f.value_of("tenants", Shape::Named(&Shape::Section)) {
+        let is_file = |node: &Node| matches!(&node.kind, NodeKind::Scalar { .. }) && !node.is_null();
+        let node = match &value.node.kind {
+            NodeKind::Map(entries) if entries.iter().any(|(key, node)| key.text == "file" && is_file(node)) => {
+                let (files, others): (Vec<_>, Vec<_>) =
+                    entries.iter().cloned().partition(|(key, _)| key.text == "file");
+                for (key, node) in &files {
+                    let path = Value::new(node, key.span, "tenants.file".to_owned(), value.cx);
+                    file = path
+                        .scalar::<String>()
+                        .map(|path| path.map(|path| value.cx.base_dir.join(path)));
+                }
+                Some(Node::map(value.node.span, others))
+            }
+            _ => None,
+        };
+        let node = node.as_ref().unwrap_or(value.node);
+        let value = Value { node, ..value };
         keyed(&value, &mut tenants, check_tenant, |_, value| read_as::<Tenant>(value));
     }
-    tenants
+    (tenants, file)
 }
 
 /// What a tenant may be called, here as in a key file.
@@ -166,7 +194,29 @@ impl Read for Tenant {
                 burst: f.optional("burst"),
                 in_flight: f.optional("in_flight"),
                 quotas: f.optional("quotas").unwrap_or_default(),
+                disabled: f.or("disabled", false),
+                labels: labels(f),
             }
         })
     }
+}
+
+fn labels(f: &mut Fields<'_>) -> NamedMap<At<String>> {
+    let mut labels = NamedMap::default();
+    let Some(value) = f.value_of("labels", Shape::Named(&Shape::Value("text"))) else {
+        return labels;
+    };
+    named_with(&value, &mut labels, |_, value| {
+        let text = value.scalar::<String>()?;
+        if text.len() > MOST_LABELS.1 {
+            let message = format!("`{}` has more than {} bytes", value.path, MOST_LABELS.1);
+            value.push(Mistake::new(Code::OutOfRange, text.span(), message));
+        }
+        Some(text)
+    });
+    if labels.len() > MOST_LABELS.0 {
+        let message = format!("`{}` has more than {} entries", value.path, MOST_LABELS.0);
+        value.push(Mistake::new(Code::OutOfRange, value.key, message));
+    }
+    labels
 }

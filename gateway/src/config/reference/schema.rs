@@ -79,7 +79,12 @@ fn of(language: &Language, path: &str, shape: Shape, key: &Entry) -> Value {
         }
         Shape::Named(named) => {
             let one = of(language, &format!("{path}.NAME"), *named, key);
-            json!({ "type": ["object", "null"], "additionalProperties": one })
+            let mut map = json!({ "type": ["object", "null"], "additionalProperties": one });
+            if path == "tenants" {
+                // A single value called `file` is the path of the file of tenants.
+                map["properties"] = json!({ "file": { "anyOf": [{ "type": "string" }, one] } });
+            }
+            map
         }
         Shape::Anything => json!({}),
     }

@@ -69,8 +69,11 @@ pub trait Table: Send + Sync {
     fn owners(&self) -> usize;
     /// Returns how often owners had to share an account.
     fn stood_in(&self) -> SharedCounts;
-    /// Puts new terms in force for all accounts. Nothing is refilled.
+    /// Puts new terms in force for all accounts but those with [own](Self::set_own_terms) terms. Nothing is refilled.
     fn change_terms(&self, terms: &TermsByOwner, now: Now);
+    /// Puts terms in force for one owner that no plan names, over every plan; `None` puts those of the plan in force.
+    /// Nothing is refilled.
+    fn set_own_terms(&self, owner: OwnerKey, terms: Option<Terms>, now: Now);
     /// Takes over what was taken in other tables of the same limit: now for existing accounts, and later for each new
     /// one.
     fn succeed(&self, others: Vec<Arc<dyn Table>>, now: Now);

@@ -91,7 +91,8 @@ fn any_of(
         .map(|issuer| Kind::Jwt(Arc::clone(issuer.name())));
     let kinds = [Kind::ApiKey, Kind::Basic, Kind::Mtls].into_iter().chain(tokens);
     let kind = kinds.into_iter().find(|kind| access.admits(kind))?;
-    let listed = authenticator.api_keys().map_or(&[][..], |keys| keys.all());
+    let keys = authenticator.api_keys();
+    let listed = keys.as_ref().map_or(&[][..], |keys| keys.all());
     Some(Caller {
         tenant: Arc::clone(tenant),
         id: ANY.into(),

@@ -86,7 +86,11 @@ impl Scene<'_> {
         let (tier, caller) = (&principal.tier.name, &principal.caller);
         let step = |from: String| Step::plain("tier", format!("{tier}, {from}")).fact("tier", &**tier);
         let default = || "default_tier".to_owned();
-        if let Some(Some(_)) = self.plan.tiers.tenants.get(&caller.tenant) {
+        let record = principal.record.as_deref();
+        if record.is_some_and(|record| record.tier.is_some()) {
+            return step("from the file of tenants".to_owned()).at(self.plan, "tenants.file".to_owned());
+        }
+        if self.plan.tiers.tier_of(&caller.tenant, record).is_some() {
             let path = format!("tenants.{}.tier", caller.tenant);
             return step("from the table of tenants".to_owned()).at(self.plan, path);
         }

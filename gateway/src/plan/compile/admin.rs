@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::{self, At, Code, Mistake};
+use crate::config::{self, At, Code, Mistake, admin_tokens};
 use crate::plan::AdminAddresses;
-use crate::plan::admin_token::AdminToken;
+use crate::plan::admin_token::{AdminToken, NamedToken};
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::named_files;
 
@@ -15,6 +15,8 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<(AdminAddresses, Op
         address: written_address,
         token_file,
         read_token_file,
+        // Read in `tokens`.
+        tokens_file,
         health_address,
     } = compiler.config.admin.as_ref()?;
     let token = token_file.as_ref().map(|file| read_token(compiler, file));
@@ -46,7 +48,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<(AdminAddresses, Op
                     address.port()
                 )),
         );
-        if read_token_file.is_none() {
+        if read_token_file.is_none() && tokens_file.is_none() {
             let message = "`admin` shows routes, tenants, keys' names and refusals to whoever asks";
             let hint = "write a `read_token_file`; probes need no token, and can have a `health_address`";
             compiler
@@ -70,6 +72,27 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<(AdminAddresses, Op
         health: health.map(|health| health.value),
     };
     Some((addresses, token.flatten()))
+}
+
+/// Reads the file of tokens, if the config names one.
+pub(super) fn tokens(compiler: &mut Compiler<'_>) -> Option<Vec<NamedToken>> {
+    let file = compiler.config.admin.as_ref()?.tokens_file.as_ref()?;
+    compiler.look_after(file);
+    match admin_tokens::load(file, compiler.sources) {
+        Ok(read) => {
+            let admin_tokens::AdminTokenFile { tokens } = read;
+            Some(tokens.iter().map(NamedToken::new).collect())
+        }
+        Err(mistakes) => {
+            for mistake in mistakes.iter() {
+                compiler.mistake(Mistake {
+                    at: mistake.at.or(file.span()),
+                    ..mistake.clone()
+                });
+            }
+            None
+        }
+    }
 }
 
 /// Warns if revocations made through the admin API would be lost at a restart.

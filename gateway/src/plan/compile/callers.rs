@@ -95,6 +95,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
         None => None,
     };
     let revoked = compiler.state.revocations.in_force();
+    let renewing = Arc::clone(&tiers);
     match Authenticator::new(api_keys, issuers, anonymous, REMEMBERED, move |caller| {
         tiers.build_principal(caller)
     }) {
@@ -103,7 +104,10 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
                 .with_certificates(certificates)
                 .with_passwords(passwords)
                 .within(verifications(compiler, tables))
-                .with_final_check(move |known, unix_now| revoked.check(&known.caller, &known.seen, unix_now)),
+                .with_final_check(move |known, unix_now| {
+                    revoked.check(&known.caller, &known.seen, unix_now)?;
+                    Ok(renewing.renewed(known))
+                }),
         ),
         Err(same) => {
             let at = |name: &str| config.callers.jwt.get(name).and_then(|jwt| jwt.issuer.span());
@@ -173,17 +177,7 @@ fn api_keys(compiler: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<Ap
         if let Some(tier) = &key.tier {
             compiler.resolve("tier", tier, &compiler.config.tiers);
         }
-        all.push(ApiKey {
-            id: key.id.as_str().into(),
-            tenant: key.tenant.as_str().into(),
-            digest: key.digest.0,
-            tier: key.tier.as_ref().map(|tier| tier.as_str().into()),
-            scopes: key.scopes.iter().map(|scope| scope.as_str().into()).collect(),
-            label: key.label.as_ref().map(|label| label.as_str().into()),
-            not_before: key.not_before.as_ref().map(|at| at.0),
-            expires: key.expires.as_ref().map(|at| at.0),
-            disabled: *key.disabled,
-        });
+        all.push(meant(key));
     }
     ApiKeys::new(header.value.clone(), all)
         .map_err(|mistakes| {
@@ -192,6 +186,21 @@ fn api_keys(compiler: &mut Compiler<'_>, written: &config::ApiKeys) -> Option<Ap
             }
         })
         .ok()
+}
+
+/// Returns a key without its places.
+pub fn meant(key: &config::keys::ApiKey) -> ApiKey {
+    ApiKey {
+        id: key.id.as_str().into(),
+        tenant: key.tenant.as_str().into(),
+        digest: key.digest.0,
+        tier: key.tier.as_ref().map(|tier| tier.as_str().into()),
+        scopes: key.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+        label: key.label.as_ref().map(|label| label.as_str().into()),
+        not_before: key.not_before.as_ref().map(|at| at.0),
+        expires: key.expires.as_ref().map(|at| at.0),
+        disabled: *key.disabled,
+    }
 }
 
 fn certificates(compiler: &mut Compiler<'_>, written: &config::Mtls) -> Option<CertificateHolders> {

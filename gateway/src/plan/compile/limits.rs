@@ -16,9 +16,15 @@ use crate::limits::store::local::account_caps::AccountLimits;
 use crate::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::plan::RouteLimit;
 use crate::plan::compile::compiler::Compiler;
-use crate::plan::compile::{costs, shared_limits};
+use crate::plan::compile::{costs, shared_limits, tenants};
+use crate::plan::managed_files::TenantsRead;
 use crate::setting::SettingId;
-use crate::tenancy::{Allowance, OwnTerms, Tier, TierRank, Tiers};
+use crate::tenancy::own_terms::{OwnPart, OwnRule};
+use crate::tenancy::record::RecordQuota;
+use crate::tenancy::{Allowance, OwnTerms, Tier, TierRank, Tiers, WrittenTenant};
+
+/// Largest number of tenants of the file whose mistakes are shown.
+pub(super) const MOST_NAMED: usize = 100;
 
 /// All account tables of a plan.
 pub(super) struct Tables {
@@ -37,9 +43,15 @@ fn rank(config: &config::Config, weight: u32) -> usize {
 }
 
 impl Tables {
-    pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<Self> {
+    pub(super) fn compile(compiler: &mut Compiler<'_>, tenants: Option<&TenantsRead>) -> Option<Self> {
         let config = compiler.config;
         let mut tables = Vec::new();
+        let directory = tenants.map(|read| tenants::part(compiler, read));
+        let of_file = directory.as_ref().map(|part| OfFile {
+            setting: part.setting,
+            quotas: tenants::quotas(&part.tenants),
+        });
+        let of_file = of_file.as_ref();
         check_periods(compiler);
         shared_limits::check_quotas(compiler);
         warn_of_forgetting(compiler);
@@ -56,11 +68,11 @@ impl Tables {
                 quotas: _,
                 weight,
             } = tier;
-            let rate = rate(compiler, &mut tables, name, tier);
+            let rate = rate(compiler, &mut tables, (name, tier), of_file);
             let mut allowances: Vec<_> = rate.into_iter().collect();
-            allowances.extend(in_flight(compiler, &mut tables, name, tier));
-            for quota in quota_names(config) {
-                allowances.extend(self::quota(compiler, &mut tables, (name, tier), &quota));
+            allowances.extend(in_flight(compiler, &mut tables, (name, tier), of_file));
+            for quota in quota_names(config, of_file) {
+                allowances.extend(self::quota(compiler, &mut tables, (name, tier), &quota, of_file));
             }
             let rank = TierRank {
                 number,
@@ -81,13 +93,20 @@ impl Tables {
                 burst: _,
                 in_flight: _,
                 quotas: _,
+                disabled,
+                // For people alone.
+                labels: _,
             } = terms;
             let tier = tier
                 .as_ref()
                 .and_then(|name| compiler.resolve("tier", name, &config.tiers));
+            let disabled = (**disabled).then(|| compiler.setting(&format!("tenants.{tenant}.disabled")));
             tenants.insert(
                 Arc::clone(tenant),
-                tier.and_then(|(name, _)| by_name.get(&name.value).cloned()),
+                WrittenTenant {
+                    tier: tier.and_then(|(name, _)| by_name.get(&name.value).cloned()),
+                    disabled,
+                },
             );
         }
         compiler.resolve("tier", &config.default_tier, &config.tiers);
@@ -128,7 +147,7 @@ impl Tables {
         let default = by_name.get(config.default_tier.as_str()).cloned()?;
         let registry = Arc::clone(&compiler.state.observer.registry);
         Some(Self {
-            tiers: Arc::new(Tiers::new(by_name, default, tenants, registry)),
+            tiers: Arc::new(Tiers::new(by_name, default, tenants, directory, registry)),
             failures,
             failed_checks,
             terms: tables,
@@ -256,13 +275,17 @@ impl Written {
         tables: &mut Vec<(Arc<str>, TermsByOwner)>,
         usual: Option<Terms>,
         named: HashMap<OwnerKey, OwnTerms>,
+        rule: OwnRule,
+        of_file: Option<Terms>,
     ) -> Option<Allowance> {
-        let any = usual.or_else(|| named.values().next().map(|own| own.terms))?;
+        let any = usual
+            .or_else(|| named.values().next().map(|own| own.terms))
+            .or(of_file)?;
         let terms = TermsByOwner {
             usual: any,
             named: named.iter().map(|(owner, own)| (*owner, own.terms)).collect(),
         };
-        Some(Allowance::new(self.open(compiler, tables, &terms), usual, named))
+        Some(Allowance::new(self.open(compiler, tables, &terms), usual, named, rule))
     }
 }
 
@@ -270,8 +293,8 @@ impl Written {
 fn rate(
     compiler: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
-    name: &Arc<str>,
-    tier: &WrittenTier,
+    (name, tier): (&Arc<str>, &WrittenTier),
+    of_file: Option<&OfFile>,
 ) -> Option<Allowance> {
     let path = format!("tiers.{name}");
     let counted = tier.counted.as_ref();
@@ -304,15 +327,43 @@ fn rate(
         wait: *tier.rate.wait,
         setting: compiler.setting(&path),
     };
-    limit.allow(compiler, tables, Some(usual), named)
+    let part = OwnPart::Rate {
+        is_window: *tier.rate.kind == config::Kind::SlidingWindow,
+        rate: (tier.rate.rate.count, tier.rate.rate.per),
+        burst: tier.rate.burst.as_ref().map(|burst| **burst),
+    };
+    let rule = rule(compiler, part, mode, counted, of_file);
+    limit.allow(compiler, tables, Some(usual), named, rule, None)
+}
+
+/// What the file of tenants adds to the limits of tiers.
+struct OfFile {
+    setting: SettingId,
+    quotas: BTreeMap<Arc<str>, RecordQuota>,
+}
+
+/// Returns the rule for tenants of the file.
+fn rule(
+    compiler: &Compiler<'_>,
+    part: OwnPart,
+    mode: Mode,
+    counted: Option<&At<config::Counted>>,
+    of_file: Option<&OfFile>,
+) -> OwnRule {
+    OwnRule {
+        part,
+        mode,
+        lease: shared_limits::lease_rule(compiler.config, counted),
+        setting: of_file.map_or(SettingId::URI, |file| file.setting),
+    }
 }
 
 /// Compiles the cap on a tenant's requests in flight. The count is per tenant, across the tiers of its keys.
 fn in_flight(
     compiler: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
-    name: &str,
-    tier: &WrittenTier,
+    (name, tier): (&str, &WrittenTier),
+    of_file: Option<&OfFile>,
 ) -> Option<Allowance> {
     let terms = |compiler: &mut Compiler<'_>, path: &str, cap: &At<NonZeroU32>| {
         shared_limits::terms(compiler, path, None, cap.span(), Terms::InFlight(cap.get()))
@@ -342,7 +393,11 @@ fn in_flight(
         wait: Duration::ZERO,
         setting: compiler.setting(&path),
     };
-    limit.allow(compiler, tables, usual, named)
+    let rule = rule(compiler, OwnPart::InFlight, Mode::Enforce, None, of_file);
+    // A tenant of the file may get a cap where its tier has none.
+    let one = Terms::InFlight(1);
+    let any = of_file.map(|_| rule.lease.map_or(one, |lease| lease.leased(one)));
+    limit.allow(compiler, tables, usual, named, rule, any)
 }
 
 /// Compiles a calendar quota. The count is per tenant, across the tiers of its keys.
@@ -351,6 +406,7 @@ fn quota(
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
     (tier_name, tier): (&Arc<str>, &WrittenTier),
     name: &Arc<str>,
+    of_file: Option<&OfFile>,
 ) -> Option<Allowance> {
     let of_tier = tier.quotas.get(name);
     let path = format!("tiers.{tier_name}.quotas.{name}");
@@ -382,7 +438,24 @@ fn quota(
         wait: Duration::ZERO,
         setting: compiler.setting(&path),
     };
-    limit.allow(compiler, tables, usual, named)
+    let written = all_quotas(compiler.config).find_map(|(_, quotas)| quotas.get(name));
+    let in_file = of_file.and_then(|file| file.quotas.get(name));
+    let every = written
+        .map(|quota| every(*quota.every))
+        .or(in_file.map(|quota| quota.every))?;
+    let counted = written.and_then(|quota| quota.counted.as_ref());
+    let rule = rule(
+        compiler,
+        OwnPart::Quota(Arc::clone(name), every),
+        Mode::Enforce,
+        counted,
+        of_file,
+    );
+    let any = in_file.and_then(|quota| {
+        let terms = CalendarQuota::new(quota.limit.get(), every).map(Terms::Calendar).ok()?;
+        Some(rule.lease.map_or(terms, |lease| lease.leased(terms)))
+    });
+    limit.allow(compiler, tables, usual, named, rule, any)
 }
 
 pub(super) fn all_quotas(config: &config::Config) -> impl Iterator<Item = (String, &NamedMap<config::Quota>)> {
@@ -397,9 +470,10 @@ pub(super) fn all_quotas(config: &config::Config) -> impl Iterator<Item = (Strin
     of_tiers.chain(of_tenants)
 }
 
-fn quota_names(config: &config::Config) -> Vec<Arc<str>> {
+fn quota_names(config: &config::Config, of_file: Option<&OfFile>) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
-    for (name, _) in all_quotas(config).flat_map(|(_, quotas)| quotas.iter()) {
+    let written = all_quotas(config).flat_map(|(_, quotas)| quotas.iter().map(|(name, _)| &name.value));
+    for name in written.chain(of_file.iter().flat_map(|file| file.quotas.keys())) {
         if !names.contains(name) {
             names.push(Arc::clone(name));
         }
@@ -505,20 +579,23 @@ fn calendar_terms(compiler: &mut Compiler<'_>, path: &str, quota: &config::Quota
         mode: _,
         counted: _,
     } = quota;
-    let every = match **every {
-        config::Every::Minute => Every::Minute,
-        config::Every::Hour => Every::Hour,
-        config::Every::Day => Every::Day,
-        config::Every::Week => Every::Week,
-        config::Every::Month => Every::Month,
-    };
-    CalendarQuota::new(limit.get(), every)
+    CalendarQuota::new(limit.get(), self::every(**every))
         .map_err(|error| {
             let message = format!("`{path}` cannot be counted: {error}");
             compiler.mistake(Mistake::new(Code::OutOfRange, limit.span(), message));
         })
         .map(Terms::Calendar)
         .ok()
+}
+
+pub(super) const fn every(written: config::Every) -> Every {
+    match written {
+        config::Every::Minute => Every::Minute,
+        config::Every::Hour => Every::Hour,
+        config::Every::Day => Every::Day,
+        config::Every::Week => Every::Week,
+        config::Every::Month => Every::Month,
+    }
 }
 
 const fn mode(written: config::Mode) -> Mode {

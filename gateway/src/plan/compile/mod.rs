@@ -8,7 +8,7 @@ mod admin;
 mod aggregates;
 mod backend_tls;
 mod backends;
-mod callers;
+pub mod callers;
 mod compiler;
 mod costs;
 mod credentials;
@@ -30,6 +30,7 @@ mod scope;
 mod shared_limits;
 mod shared_store;
 mod splits;
+pub mod tenants;
 #[cfg(test)]
 mod tests;
 mod tls_files;
@@ -115,15 +116,22 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     };
     let config_file = PathBuf::from(compiler.sources.first_name());
     named_files::doubt_writers(&mut compiler, &config_file, None);
-    let mut tables = Tables::compile(&mut compiler);
+    let tenants = tenants::read(&mut compiler);
+    let of_file = tenants.as_ref().ok().and_then(Option::as_ref);
+    let mut tables = Tables::compile(&mut compiler, of_file);
     let backends = Backends::compile(&mut compiler);
     let listeners = listeners::compile(&mut compiler);
     let (admin, operator_token) = admin::compile(&mut compiler).unzip();
+    let admin_tokens = admin::tokens(&mut compiler);
     let revocations = callers::revocations(&mut compiler);
     let store = shared_store::compile(&mut compiler);
     let tracing = tracing::compile(&mut compiler);
     let authenticator = callers::compile(&mut compiler, &tables);
     let routes = routes::compile(&mut compiler, &mut tables, &backends);
+    if let (Some(read), Some(tables), Some(routes)) = (of_file, &tables, &routes) {
+        let costs = routes.listed.iter().map(|route| route.cost);
+        tenants::check(&mut compiler, read, &tables.tiers, costs.max().unwrap_or(1));
+    }
     let time = time_limits(&mut compiler);
     warnings::check(&mut compiler);
     let made = (listeners, tables, authenticator, routes);
@@ -150,6 +158,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         tiers: _,
         default_tier: _,
         tenants: _,
+        tenants_file: _,
         backends: _,
         routes: _,
         account_limits: _,
@@ -220,6 +229,8 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         period: **period,
     };
     let plan = Plan {
+        admin_tokens,
+        tenants: tenants.ok().flatten(),
         generation,
         edge: Edge {
             listeners,
@@ -267,6 +278,10 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         parked: Arc::clone(&state.parked),
         loads: Arc::clone(&state.loads),
         via: state.via.clone(),
+        key_file: config.callers.api_keys.as_ref().map(|keys| {
+            let stamp = sources.reader().stamp(&keys.file);
+            (keys.file.value.clone(), stamp)
+        }),
         key_places: callers::key_places(config),
         revocations,
         written: Written {

@@ -86,6 +86,7 @@ fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
         ];
         compiler.note(format!("{path}.rate"), first(rate));
         compiler.note(format!("{path}.tier"), tenant.tier.as_ref().and_then(At::span));
+        compiler.note(format!("{path}.disabled"), tenant.disabled.span());
         note_allowances(
             compiler,
             &path,

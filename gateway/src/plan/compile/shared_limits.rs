@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use policies::{Every, LeaseTerms, Ratio};
+use policies::{Every, Ratio};
 
 use crate::config::{self, At, Code, Config, Counted, Mistake, Span};
 use crate::limits::kinds::Terms;
-use crate::limits::leased::{LeasedTerms, WhenDown};
+use crate::limits::leased::WhenDown;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::all_quotas;
 use crate::store::CentralTerms;
+use crate::tenancy::own_terms::LeaseRule;
 
 /// Whether a limit is counted in the store.
 pub(super) fn is_shared(config: &Config, counted: Option<&At<Counted>>) -> bool {
@@ -50,9 +51,10 @@ pub(super) fn terms(
         // Compiled in `store`.
         redis: _,
         call_limit: _,
-        lease_share,
+        // Read in `rule`.
+        lease_share: _,
+        when_down: _,
         lease_time,
-        when_down,
     } = store;
     let central = match own {
         Terms::Bucket(quota) => CentralTerms::Bucket(quota),
@@ -98,26 +100,27 @@ pub(super) fn terms(
         );
         return None;
     }
-    let share = Ratio::new(lease_share.get()).unwrap_or(Ratio::ONE);
-    let is_exact = counted.is_some_and(|counted| **counted == Counted::Exact);
-    let lease = if is_exact {
-        LeaseTerms::exact(own.most(), **lease_time)
-    } else {
-        LeaseTerms::new(own.most(), share, **lease_time)
-    };
-    let lease = lease.expect("share and time are in the range that the config allows");
-    let when_down = match **when_down {
+    Some(rule(store, counted).leased(own))
+}
+
+/// Returns how a limit is counted in the store; `None` if it is counted in each process.
+pub(super) fn lease_rule(config: &Config, counted: Option<&At<Counted>>) -> Option<LeaseRule> {
+    let store = config.limits_store.as_ref()?;
+    is_shared(config, counted).then(|| rule(store, counted))
+}
+
+fn rule(store: &config::LimitsStore, counted: Option<&At<Counted>>) -> LeaseRule {
+    let when_down = match *store.when_down {
         config::WhenDown::Bounded => WhenDown::Bounded,
         config::WhenDown::Open => WhenDown::Open,
         config::WhenDown::Closed => WhenDown::Closed,
     };
-    Some(match own {
-        Terms::Bucket(own) => Terms::LeasedBucket(LeasedTerms { own, lease, when_down }),
-        Terms::Window(own) => Terms::LeasedWindow(LeasedTerms { own, lease, when_down }),
-        Terms::Calendar(own) => Terms::LeasedCalendar(LeasedTerms { own, lease, when_down }),
-        Terms::InFlight(own) => Terms::LeasedSlots(LeasedTerms { own, lease, when_down }),
-        other => other,
-    })
+    LeaseRule {
+        share: Ratio::new(store.lease_share.get()).unwrap_or(Ratio::ONE),
+        time: *store.lease_time,
+        when_down,
+        is_exact: counted.is_some_and(|counted| **counted == Counted::Exact),
+    }
 }
 
 const fn length(every: Every) -> Duration {

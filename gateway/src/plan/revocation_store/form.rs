@@ -5,10 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::auth::revocations::{List, MOST, NotRevocable, Revoked, RevokedKind, Terms};
+use crate::config::edit::{Editor, Entry, NotEdited};
 use crate::config::revocations::{Revocation, RevocationFile, What};
 use crate::config::{Code, Mistake, Mistakes, Sources, revocations, written};
 use crate::files::LARGEST;
 use crate::observe::timestamp::Timestamp;
+
+/// Name of the section.
+const SECTION: &str = "revocations";
+/// Largest number of entries that are changed one by one. More are written anew, all of them.
+const MOST_EDITS: usize = 100;
 
 /// Reads the list from a file, or returns every mistake in it.
 pub(in crate::plan) fn load(path: &Path, sources: &mut Sources) -> Result<List, Mistakes> {
@@ -65,25 +71,72 @@ fn revoked(entry: &Revocation) -> Result<Revoked, NotRevocable> {
     Revoked::new(kind, &entry.name, entry.issuer.as_ref().map(|issuer| issuer.as_str()))
 }
 
-/// Returns the text of the file for this list.
+/// Returns the text of the file for `list`, with as few changes of `old`, whose list is `said`, as possible. `None` if the
+/// text is written in a form that is not understood, or if much has changed.
+pub(super) fn edited(old: &str, said: &List, list: &List) -> Option<String> {
+    let gone: Vec<_> = said.keys().filter(|revoked| !list.contains_key(revoked)).collect();
+    let new: Vec<_> = list
+        .iter()
+        .filter(|(revoked, terms)| said.get(revoked) != Some(terms))
+        .collect();
+    if gone.len() + new.len() > MOST_EDITS {
+        return None;
+    }
+    let mut text = old.to_owned();
+    let mut edit = |change: &dyn Fn(&mut Editor<'_>) -> Result<(), NotEdited>| {
+        let mut editor = Editor::new(&text).ok()?;
+        change(&mut editor).ok()?;
+        text = editor.finish();
+        Some(())
+    };
+    for revoked in gone {
+        edit(&|editor| editor.remove(SECTION, Entry::Having(&named(revoked))))?;
+    }
+    for (revoked, terms) in new {
+        let (all, has_entry) = (fields(revoked, terms), said.contains_key(revoked));
+        edit(&|editor| match has_entry {
+            true => {
+                let [until, reason] = ["until", "reason"].map(|name| {
+                    let value = all.iter().find(|(field, _)| *field == name);
+                    (name, value.map(|(_, value)| value.clone()))
+                });
+                editor.change(SECTION, Entry::Having(&named(revoked)), &[until, reason])
+            }
+            false => editor.insert(SECTION, None, &all),
+        })?;
+    }
+    let found = parse("", &text, &mut Sources::default()).ok()?;
+    (found == *list && text.len() as u64 <= LARGEST).then_some(text)
+}
+
+/// Returns what tells an entry from others.
+fn named(revoked: &Revoked) -> [(&str, Option<&str>); 2] {
+    let issuer = revoked.issuer().map(|issuer| &**issuer);
+    [(revoked.kind().as_str(), Some(revoked.name())), ("issuer", issuer)]
+}
+
+/// Returns the fields of an entry as YAML.
+fn fields<'a>(revoked: &'a Revoked, terms: &Terms) -> Vec<(&'a str, String)> {
+    let mut fields = vec![(revoked.kind().as_str(), written(revoked.name()))];
+    fields.extend(revoked.issuer().map(|issuer| ("issuer", written(issuer))));
+    fields.extend(terms.until.map(|until| {
+        let until = Timestamp(Duration::from_secs(until)).whole_seconds();
+        ("until", until)
+    }));
+    fields.extend(terms.reason.as_ref().map(|reason| ("reason", written(reason))));
+    fields
+}
+
+/// Returns the text of a new file for this list.
 pub(super) fn text(list: &List) -> String {
     let mut text = String::from(
-        "# Written by the gateway when the list is changed through its admin API: comments are lost then.\nrevocations:",
+        "# Written by the gateway, because its admin API has changed much of the list at once.\nrevocations:",
     );
     text.push_str(if list.is_empty() { " []\n" } else { "\n" });
     for (revoked, terms) in list {
-        let _ = write!(text, "  - {{ {}: {}", revoked.kind().as_str(), written(revoked.name()));
-        if let Some(issuer) = revoked.issuer() {
-            let _ = write!(text, ", issuer: {}", written(issuer));
-        }
-        if let Some(until) = terms.until {
-            let until = Timestamp(Duration::from_secs(until)).whole_seconds();
-            let _ = write!(text, ", until: {until}");
-        }
-        if let Some(reason) = &terms.reason {
-            let _ = write!(text, ", reason: {}", written(reason));
-        }
-        text.push_str(" }\n");
+        let fields = fields(revoked, terms);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let _ = writeln!(text, "  - {{ {} }}", fields.join(", "));
     }
     text
 }
@@ -153,6 +206,23 @@ mod tests {
 
     proptest! {
         #![proptest_config(cases::counted())]
+
+        #[test]
+        fn an_edit_leads_from_any_list_to_any_other(
+            before in prop::collection::btree_map(revoked(), terms(), 0..6),
+            after in prop::collection::btree_map(revoked(), terms(), 0..6),
+            both in prop::collection::btree_map(revoked(), terms(), 0..6),
+        ) {
+            let with = |mut list: List| {
+                list.extend(both.clone());
+                list
+            };
+            let (before, after) = (with(before), with(after));
+            let old = format!("# A comment.\n{}", text(&before));
+            let new = edited(&old, &before, &after).unwrap();
+            prop_assert_eq!(read(&new), after);
+            prop_assert!(new.starts_with("# A comment.\n"));
+        }
 
         #[test]
         fn whatever_is_written_is_what_is_read(list in prop::collection::btree_map(revoked(), terms(), 0..8)) {

@@ -7,7 +7,7 @@
 
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -30,6 +30,10 @@ pub(super) struct Rows<C> {
     wider: AtomicU64,
     overflowed: AtomicU64,
     terms: ArcSwap<TermsByOwner>,
+    /// Terms of owners that no plan names. Each has an account.
+    own: DashMap<OwnerKey, Terms, BuildHasherDefault<IdentityHasher>>,
+    /// Whether there have been any.
+    has_own: AtomicBool,
     before: ArcSwap<Before>,
     rooms: Arc<AccountCaps>,
     leasing: Arc<Leasing>,
@@ -55,6 +59,8 @@ impl<C: IntoAccount> Rows<C> {
             wider: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             terms: ArcSwap::from_pointee(terms),
+            own: DashMap::default(),
+            has_own: AtomicBool::new(false),
             before: ArcSwap::default(),
             rooms,
             leasing,
@@ -112,7 +118,16 @@ impl<C: IntoAccount> Rows<C> {
 
     /// Returns the account under the terms in force.
     fn account_of(&self, row: &Arc<C>, owner: OwnerKey) -> Account {
-        C::into_account(Arc::clone(row), self.terms.load().of(owner))
+        C::into_account(Arc::clone(row), self.terms_of(owner))
+    }
+
+    fn terms_of(&self, owner: OwnerKey) -> Terms {
+        self.own_of(owner).unwrap_or_else(|| self.terms.load().of(owner))
+    }
+
+    fn own_of(&self, owner: OwnerKey) -> Option<Terms> {
+        let own = self.has_own.load(Relaxed).then(|| self.own.get(&owner))?;
+        own.map(|terms| *terms)
     }
 }
 
@@ -142,7 +157,7 @@ impl Before {
 
 impl<C: IntoAccount> Table for Rows<C> {
     fn terms(&self, owner: OwnerKey) -> Terms {
-        self.terms.load().of(owner)
+        self.terms_of(owner)
     }
 
     fn open(&self, owner: Owner<'_>, terms: Terms, origin: Origin) -> Opened {
@@ -212,9 +227,35 @@ impl<C: IntoAccount> Table for Rows<C> {
             return;
         }
         for row in &self.by_owner {
-            C::into_account(Arc::clone(row.value()), old.of(*row.key())).change_terms(terms.of(*row.key()), now);
+            if self.own_of(*row.key()).is_none() {
+                C::into_account(Arc::clone(row.value()), old.of(*row.key())).change_terms(terms.of(*row.key()), now);
+            }
         }
         self.terms.store(Arc::new(terms.clone()));
+    }
+
+    fn set_own_terms(&self, owner: OwnerKey, terms: Option<Terms>, now: Now) {
+        if terms.is_none() && !self.has_own.load(Relaxed) {
+            return;
+        }
+        let old = self.terms_of(owner);
+        let new = match terms {
+            // The count cannot be kept here: the plan that gives terms of another kind uses another table.
+            Some(terms) if terms.kind() != old.kind() => return,
+            Some(terms) => {
+                self.has_own.store(true, Relaxed);
+                self.own.insert(owner, terms);
+                terms
+            }
+            None if self.own_of(owner).is_none() => return,
+            None => {
+                self.own.remove(&owner);
+                self.terms.load().of(owner)
+            }
+        };
+        if let Some(row) = self.found(owner).filter(|_| new != old) {
+            C::into_account(row, old).change_terms(new, now);
+        }
     }
 
     fn succeed(&self, others: Vec<Arc<dyn Table>>, now: Now) {
@@ -238,11 +279,11 @@ impl<C: IntoAccount> Table for Rows<C> {
     }
 
     fn forget_idle(&self, now: Now) {
-        let terms = self.terms.load();
         self.by_owner.retain(|owner, row| {
             let is_held = Arc::strong_count(row) > 1;
-            let keep = is_held || !C::into_account(Arc::clone(row), terms.of(*owner)).is_idle(now);
+            let keep = is_held || !C::into_account(Arc::clone(row), self.terms_of(*owner)).is_idle(now);
             if !keep {
+                self.own.remove(owner);
                 self.leave(owner.room());
             }
             keep
@@ -260,7 +301,15 @@ impl<C: IntoAccount> Table for Rows<C> {
     }
 
     fn all_terms(&self) -> Arc<TermsByOwner> {
-        self.terms.load_full()
+        let terms = self.terms.load_full();
+        if !self.has_own.load(Relaxed) {
+            return terms;
+        }
+        let mut terms = TermsByOwner::clone(&terms);
+        terms
+            .named
+            .extend(self.own.iter().map(|own| (*own.key(), *own.value())));
+        Arc::new(terms)
     }
 
     fn adopt(&self, owner: OwnerKey, name: Option<Owner<'_>>) -> Account {

@@ -43,6 +43,32 @@ fn two_owners_never_share_and_one_owner_has_one_account() {
     assert_eq!((left(&*table, a, &terms), left(&*table, b, &terms)), (13, 20));
 }
 
+#[test]
+fn an_owner_that_no_plan_names_keeps_its_own_terms_over_plans() {
+    let (plan, own) = (bucket(10, 20), bucket(10, 40).usual);
+    let table = Accounts::new(10).table(&"free".into(), &plan);
+    let [a, b] = [Owner::Tenant("a"), Owner::Tenant("b")];
+    let key = a.key();
+    take(&*table, a, &plan, 15);
+    take(&*table, b, &plan, 15);
+    table.set_own_terms(key, Some(own), at(0));
+    assert_eq!((table.terms(key), table.terms(b.key())), (own, plan.usual));
+    assert_eq!(table.all_terms().of(key), own);
+    let taken = |owner: Owner<'_>| table.taken(owner.key(), at(0));
+    assert_eq!(taken(b), 15);
+    assert!(taken(a) >= 15, "nothing is refilled: {}", taken(a));
+    let (before, next) = (taken(a), bucket(10, 10));
+    table.change_terms(&next, at(0));
+    assert_eq!((table.terms(key), taken(a)), (own, before), "a plan changes the others");
+    assert_eq!(table.terms(b.key()), next.usual);
+    // Terms of another kind would need another table.
+    table.set_own_terms(key, Some(every(Every::Day).usual), at(0));
+    assert_eq!(table.terms(key), own);
+    table.set_own_terms(key, None, at(0));
+    assert_eq!(table.terms(key), next.usual);
+    assert_eq!((before, taken(a)), (30, 8), "the same share of each burst is taken");
+}
+
 /// Room for two owners of each kind, and for one network.
 const NARROW: AccountLimits = AccountLimits {
     addresses: 2,

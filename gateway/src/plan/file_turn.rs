@@ -1,20 +1,20 @@
-//! Lets one thread at a time read or write the revocation file. Every wait for it has a limit.
+//! Lets one thread at a time read or write a file. Every wait for it has a limit.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 #[derive(Default)]
-pub(super) struct FileTurn {
+pub(in crate::plan) struct FileTurn {
     taken: Mutex<bool>,
     free: Condvar,
 }
 
 #[must_use = "the turn ends when this is dropped"]
-pub(super) struct HeldTurn<'a>(&'a FileTurn);
+pub(in crate::plan) struct HeldTurn<'a>(&'a FileTurn);
 
 impl FileTurn {
     /// Waits for the turn; `None` if another thread still has it after `limit`.
-    pub(super) fn take(&self, limit: Duration) -> Option<HeldTurn<'_>> {
+    pub(in crate::plan) fn take(&self, limit: Duration) -> Option<HeldTurn<'_>> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut taken, _) = self
             .free

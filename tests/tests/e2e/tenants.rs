@@ -1,0 +1,721 @@
+//! Checks tenants and keys that change while the gateway runs: through the admin API, in their files, and over replicas.
+//!
+//! A change is in force for the next request, the file differs by the lines that a person would have written, and no
+//! change is lost or half written, whatever happens to the process or the disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use fixtures::api_keys::{self, KeyLine, key_file};
+use fixtures::redis_server::RedisServer;
+use http::Method;
+use serde_json::{Value, json};
+use tests::configs::Config;
+use tests::{Answer, Client, Gateway, Setup, Signal, cli, cli_reading, eventually};
+
+use crate::SOON;
+use crate::described::Described;
+
+const TOKEN: &str = "correct-horse-battery-staple";
+
+const TENANTS: &str = "\
+# Our customers.
+tenants:
+  # The first one.
+  acme: # since 2019
+    tier: 'basic'   # by contract
+    labels: { owner: ada }
+
+  globex: { tier: free }
+# The end.
+";
+
+const KEYS: &str = "\
+# Keys of our customers.
+keys:
+  - id: acme-1
+    tenant: acme   # the only one
+    digest: \"sha256:DIGEST\"
+# The end.
+";
+
+/// Returns the hexadecimal SHA-256 of a key or token.
+fn digest(text: &str) -> String {
+    api_keys::digest(text).trim_start_matches("sha256:").to_owned()
+}
+
+fn config() -> Config {
+    Config::with(
+        r#"
+listeners: { public: { address: "127.0.0.1:0" } }
+admin: { address: "127.0.0.1:0", token_file: admin.token }
+workers: 4
+overload: off
+tiers:
+  free: { rate: 1/h, burst: 2, in_flight: off }
+  basic: { rate: 1/h, burst: 5 }
+  open: { rate: 1000000/s, burst: 1000000, in_flight: off }
+callers: { api_keys: { file: keys.yaml }, revocations: { file: revoked.yaml } }
+tenants: { file: tenants.yaml }
+"#,
+    )
+    .route("r", "{ match: { path: /r }, respond: { status: 204 } }")
+}
+
+fn setup() -> Setup {
+    Setup::new(config().to_string())
+        .file("keys.yaml", KEYS.replace("DIGEST", &digest("key-acme")))
+        .file("tenants.yaml", TENANTS)
+        .file("revoked.yaml", "# None yet.\nrevocations: []\n")
+        .file("admin.token", TOKEN)
+}
+
+/// Sends a change with the token of the config. `more` are further fields.
+async fn ask(gateway: &Gateway, method: &str, path: &str, body: Value, more: &[(&str, &str)]) -> Answer {
+    let method: Method = method.parse().expect("a method");
+    let mut ask = Client::to(gateway.admin_address()).ask(method, path).bearer(TOKEN);
+    for (name, value) in more {
+        ask = ask.header(name, value);
+    }
+    if !body.is_null() {
+        ask = ask.body(body.to_string());
+    }
+    ask.send().await
+}
+
+/// Sends a change that succeeds, and checks its answer against the document of the API.
+async fn change(gateway: &Gateway, method: &str, path: &str, body: Value) -> Value {
+    let answer = ask(gateway, method, path, body, &[]).await;
+    assert!(matches!(answer.status, 200 | 201), "{method} {path}: {}", answer.text());
+    let described = Described::of(gateway).await;
+    described.check(&method.to_lowercase(), path, &answer);
+    answer.json()
+}
+
+fn text(gateway: &Gateway, name: &str) -> String {
+    fs::read_to_string(gateway.path(name)).expect("a file of ours")
+}
+
+async fn status(gateway: &Gateway, key: &str) -> u16 {
+    gateway.get("/r").key(key).send().await.status
+}
+
+/// Number of requests that are admitted before one is refused.
+async fn admitted(gateway: &Gateway, key: &str) -> usize {
+    let mut count = 0;
+    while status(gateway, key).await == 204 {
+        count += 1;
+        assert!(count < 100, "not limited");
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_tenant_and_a_key_are_made_changed_and_stopped_without_a_reload() {
+    let gateway = setup().start().await;
+    let made = change(&gateway, "PUT", "/api/v1/tenants/initech", json!({ "tier": "free" })).await;
+    assert_eq!(made["diff"], "+  initech: { tier: free }\n");
+    let key = change(
+        &gateway,
+        "POST",
+        "/api/v1/tenants/initech/keys",
+        json!({ "label": "first" }),
+    )
+    .await;
+    let secret = key["secret"].as_str().expect("it is shown once").to_owned();
+    assert!(secret.starts_with("gw_initech-"), "{key}");
+    // Connections enough that every worker has some.
+    let clients: Vec<_> = (0..12).map(|_| gateway.another_client()).collect();
+    let mut statuses = BTreeMap::new();
+    for client in &clients {
+        let status = client.get("/r").key(&secret).send().await.status;
+        *statuses.entry(status).or_insert(0) += 1;
+    }
+    assert_eq!(statuses, BTreeMap::from([(204, 2), (429, 10)]), "the burst of free");
+
+    // The new burst is 5, and what was taken stays taken.
+    change(&gateway, "PATCH", "/api/v1/tenants/initech", json!({ "tier": "basic" })).await;
+    assert_eq!(admitted(&gateway, &secret).await, 5);
+    change(
+        &gateway,
+        "PATCH",
+        "/api/v1/tenants/initech",
+        json!({ "tier": "open", "quotas": { "monthly": { "limit": 3, "every": "month" } } }),
+    )
+    .await;
+    assert_eq!(admitted(&gateway, &secret).await, 3);
+    let refused = gateway.get("/r").key(&secret).send().await;
+    refused.refusal(429, "quota_exhausted");
+    change(&gateway, "PATCH", "/api/v1/tenants/initech", json!({ "quotas": null })).await;
+    assert_eq!(status(&gateway, &secret).await, 204);
+
+    change(
+        &gateway,
+        "PATCH",
+        "/api/v1/tenants/initech",
+        json!({ "disabled": true }),
+    )
+    .await;
+    for client in &clients {
+        client
+            .get("/r")
+            .key(&secret)
+            .send()
+            .await
+            .refusal(403, "tenant_disabled");
+    }
+    change(
+        &gateway,
+        "PATCH",
+        "/api/v1/tenants/initech",
+        json!({ "disabled": false }),
+    )
+    .await;
+    assert_eq!(status(&gateway, &secret).await, 204);
+    let id = key["id"].as_str().expect("it has an id");
+    let of_key = format!("/api/v1/keys/{id}");
+    change(&gateway, "PATCH", &of_key, json!({ "disabled": true })).await;
+    gateway
+        .get("/r")
+        .key(&secret)
+        .send()
+        .await
+        .refusal(401, "credentials_invalid");
+    change(&gateway, "PATCH", &of_key, json!({ "disabled": null })).await;
+    assert_eq!(status(&gateway, &secret).await, 204);
+    change(&gateway, "DELETE", &of_key, Value::Null).await;
+    assert_eq!(status(&gateway, &secret).await, 401);
+    change(&gateway, "DELETE", "/api/v1/tenants/initech", Value::Null).await;
+    assert_eq!(text(&gateway, "tenants.yaml"), TENANTS);
+    assert_eq!(text(&gateway, "keys.yaml"), KEYS.replace("DIGEST", &digest("key-acme")));
+    let log = gateway.log();
+    assert!(!log.contains(&secret) && !log.contains("sha256:"), "{log}");
+    let audit: Vec<_> = log.lines().filter(|line| line.contains("audit:")).collect();
+    assert_eq!(audit.len(), 11, "{audit:#?}");
+    assert!(
+        audit[0].contains("admin.token_file") && audit[0].contains("initech"),
+        "{audit:#?}"
+    );
+}
+
+#[tokio::test]
+async fn the_files_differ_by_what_a_person_would_have_written() {
+    let gateway = setup().start().await;
+    let keys = KEYS.replace("DIGEST", &digest("key-acme"));
+    change(
+        &gateway,
+        "PATCH",
+        "/api/v1/tenants/acme",
+        json!({ "tier": "open", "in_flight": 7 }),
+    )
+    .await;
+    let expected = TENANTS
+        .replace("'basic'", "open")
+        .replace("{ owner: ada }\n", "{ owner: ada }\n    in_flight: 7\n");
+    assert_eq!(text(&gateway, "tenants.yaml"), expected);
+    change(
+        &gateway,
+        "PATCH",
+        "/api/v1/keys/acme-1",
+        json!({ "label": "main", "scopes": ["a", "b c"] }),
+    )
+    .await;
+    let line = format!("    digest: \"sha256:{}\"\n", digest("key-acme"));
+    let expected = keys.replace(&line, &format!("{line}    scopes: [a, \"b c\"]\n    label: main\n"));
+    assert_eq!(text(&gateway, "keys.yaml"), expected);
+    let tried = change(&gateway, "DELETE", "/api/v1/keys/acme-1?dry_run", Value::Null).await;
+    assert_eq!(tried["dry_run"], true);
+    assert!(
+        tried["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("-  - id: acme-1\n") && diff.ends_with("+keys: []\n")),
+        "{tried}"
+    );
+    assert_eq!(text(&gateway, "keys.yaml"), expected);
+    assert_eq!(status(&gateway, "key-acme").await, 204);
+
+    // A revocation keeps the comments as well.
+    let revoked = json!({ "key": "acme-1", "reason": "lost" });
+    ask(&gateway, "POST", "/api/v1/revocations", revoked, &[])
+        .await
+        .expect(200);
+    assert_eq!(
+        text(&gateway, "revoked.yaml"),
+        "# None yet.\nrevocations:\n  - { key: acme-1, reason: lost }\n"
+    );
+    ask(&gateway, "DELETE", "/api/v1/revocations?key=acme-1", Value::Null, &[])
+        .await
+        .expect(200);
+    assert_eq!(text(&gateway, "revoked.yaml"), "# None yet.\nrevocations: []\n");
+    let names: Vec<_> = fs::read_dir(gateway.path("."))
+        .expect("a folder of ours")
+        .map(|entry| entry.expect("a file of ours").file_name().into_string().expect("ASCII"))
+        .filter(|name| name.ends_with(".new"))
+        .collect();
+    assert_eq!(names, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_told_all_at_once_and_changes_nothing() {
+    let gateway = setup().start().await;
+    let described = Described::of(&gateway).await;
+    let check = async |method: &str, path: &str, body: Value, more: &[(&str, &str)], status: u16, reason: &str| {
+        let answer = ask(&gateway, method, path, body, more).await;
+        let problem = answer.json();
+        assert_eq!(
+            (answer.status, &problem["reason"]),
+            (status, &json!(reason)),
+            "{method} {path}: {problem}"
+        );
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        described.check_problem(&problem);
+        problem
+    };
+    let acme = "/api/v1/tenants/acme";
+    let many = json!({ "tier": "gold", "rate": "fast", "burst": 0, "nonsense": 1 });
+    let problem = check("PUT", acme, many, &[], 422, "invalid").await;
+    assert!(
+        problem["errors"].as_array().is_some_and(|errors| errors.len() == 4),
+        "{problem}"
+    );
+    let problem = check("PUT", acme, json!({ "tier": "gold" }), &[], 422, "invalid").await;
+    assert_eq!(problem["errors"], json!(["`tier`: there is no tier `gold`"]));
+    check("PUT", acme, json!([1]), &[], 400, "bad_value").await;
+    check("PATCH", "/api/v1/tenants/nobody", json!({}), &[], 404, "no_such_entry").await;
+    check(
+        "DELETE",
+        "/api/v1/tenants/nobody",
+        Value::Null,
+        &[],
+        404,
+        "no_such_entry",
+    )
+    .await;
+    check("PUT", "/api/v1/tenants/anonymous", json!({}), &[], 400, "bad_value").await;
+    check("PUT", &format!("{acme}?dry"), json!({}), &[], 400, "bad_value").await;
+    check(
+        "POST",
+        "/api/v1/tenants/nobody/keys",
+        json!({}),
+        &[],
+        404,
+        "no_such_entry",
+    )
+    .await;
+    let keys = "/api/v1/tenants/acme/keys";
+    let problem = check(
+        "POST",
+        keys,
+        json!({ "digest": "x", "expires": "soon", "tier": 1 }),
+        &[],
+        422,
+        "invalid",
+    )
+    .await;
+    assert!(
+        problem["errors"].as_array().is_some_and(|errors| errors.len() >= 2),
+        "{problem}"
+    );
+    check("POST", keys, json!({ "id": "acme-1" }), &[], 422, "invalid").await;
+    check("POST", keys, json!({ "id": "a b" }), &[], 400, "bad_value").await;
+    let long = json!({ "label": "x".repeat(70_000) });
+    check("POST", keys, long, &[], 400, "bad_value").await;
+    check(
+        "PATCH",
+        acme,
+        json!({}),
+        &[("if-match", "\"old\"")],
+        412,
+        "precondition_failed",
+    )
+    .await;
+    check(
+        "PUT",
+        acme,
+        json!({}),
+        &[("if-none-match", "*")],
+        412,
+        "precondition_failed",
+    )
+    .await;
+
+    let shown = ask(&gateway, "GET", acme, Value::Null, &[]).await.expect(200);
+    described.check("get", acme, &shown);
+    let tag = shown.header("etag").expect("an entry has a tag").to_owned();
+    let body = json!({ "tier": "open" });
+    let first = ask(&gateway, "PATCH", acme, body.clone(), &[("if-match", &tag)])
+        .await
+        .expect(200);
+    assert_ne!(first.header("etag"), Some(&*tag));
+    check("PATCH", acme, body, &[("if-match", &tag)], 412, "precondition_failed").await;
+    let listed = ask(&gateway, "GET", "/api/v1/tenants?q=glob", Value::Null, &[])
+        .await
+        .expect(200);
+    described.check("get", "/api/v1/tenants", &listed);
+    assert_eq!(listed.json()["tenants"][0]["name"], "globex");
+    let listed = ask(&gateway, "GET", "/api/v1/keys", Value::Null, &[]).await.expect(200);
+    described.check("get", "/api/v1/keys", &listed);
+    assert_eq!(text(&gateway, "tenants.yaml"), TENANTS.replace("'basic'", "open"));
+}
+
+#[tokio::test]
+async fn a_token_may_do_what_its_roles_say() {
+    const READ: &str = "a-token-that-reads-only";
+    const SELLS: &str = "a-token-that-sells-keys";
+    let config = config()
+        .to_string()
+        .replace("token_file: admin.token", "tokens_file: tokens.yaml");
+    let file = |more: &str| {
+        format!(
+            "tokens:\n  - {{ name: viewer, roles: [read], digest: \"sha256:{}\" }}\n  - {{ name: shop, roles: [keys], digest: \"sha256:{}\"{more} }}\n  - {{ name: root, roles: [all], digest: \"sha256:{}\" }}\n",
+            digest(READ),
+            digest(SELLS),
+            digest(TOKEN)
+        )
+    };
+    let gateway = Setup::new(config)
+        .file("keys.yaml", KEYS.replace("DIGEST", &digest("key-acme")))
+        .file("tenants.yaml", TENANTS)
+        .file("revoked.yaml", "revocations: []\n")
+        .file("tokens.yaml", file(""))
+        .start();
+    let gateway = gateway.await;
+    let send = async |token: &str, method: Method, path: &str| {
+        let client = Client::to(gateway.admin_address());
+        let mut ask = client.ask(method.clone(), path).bearer(token);
+        if method == Method::PATCH {
+            ask = ask.body("{}");
+        }
+        ask.send().await.status
+    };
+    let acme = "/api/v1/tenants/acme";
+    for (token, get, patch, reload) in [
+        ("wrong-token-wrong-token", 401, 401, 401),
+        (READ, 200, 403, 403),
+        (SELLS, 200, 200, 403),
+        (TOKEN, 200, 200, 200),
+    ] {
+        assert_eq!(send(token, Method::GET, acme).await, get, "{token}");
+        assert_eq!(send(token, Method::PATCH, acme).await, patch, "{token}");
+        assert_eq!(send(token, Method::POST, "/api/v1/reload").await, reload, "{token}");
+    }
+    assert_eq!(gateway.admin("/api/v1/status").send().await.status, 401);
+    fs::write(gateway.path("tokens.yaml"), file(", disabled: true")).expect("a file of ours");
+    eventually(SOON, "the token is refused", || async {
+        (send(SELLS, Method::GET, acme).await == 401).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_file_is_followed_and_a_bad_one_changes_nothing() {
+    let gateway = setup().start().await;
+    assert_eq!(admitted(&gateway, "key-acme").await, 5);
+    fs::write(gateway.path("tenants.yaml"), TENANTS.replace("'basic'", "open")).expect("a file of ours");
+    eventually(SOON, "the tenant has another tier", || async {
+        (status(&gateway, "key-acme").await == 204).then_some(())
+    })
+    .await;
+    fs::write(gateway.path("tenants.yaml"), TENANTS.replace("'basic'", "gold")).expect("a file of ours");
+    eventually(SOON, "the mistake is told", || async {
+        let log = gateway.log();
+        (log.contains("tenants.yaml:5") && log.contains("there is no tier `gold`")).then_some(())
+    })
+    .await;
+    assert_eq!(status(&gateway, "key-acme").await, 204);
+    // A change would undo what the file says.
+    let refused = ask(&gateway, "PATCH", "/api/v1/tenants/acme", json!({ "burst": 9 }), &[]).await;
+    assert_eq!(refused.json()["reason"], "file_not_in_force");
+    fs::write(gateway.path("tenants.yaml"), TENANTS).expect("a file of ours");
+    eventually(SOON, "changes are taken again", || async {
+        let answer = ask(&gateway, "PATCH", "/api/v1/tenants/acme", json!({ "burst": 9 }), &[]).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn mistakes_of_the_file_are_shown_with_their_lines() {
+    let setup = setup()
+        .file("tenants.yaml", "tenants:\n  acme: { tier: gold }\n  acme: {}\n  x: { rate: fast, labels: { a: [] } }\n  initech: { tier: free }\n")
+        .file("gateway.yaml", config().top("").to_string().replace("{ file: tenants.yaml }", "{ file: tenants.yaml, initech: {} }"));
+    let checked = cli(&["check"], &setup);
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    for part in ["tenants.yaml:3", "written twice", "tenants.yaml:4", "fast"] {
+        assert!(checked.stderr.contains(part), "{part}: {}", checked.stderr);
+    }
+    let setup = setup.file(
+        "tenants.yaml",
+        "tenants:\n  globex: { tier: gold }\n  initech: { tier: free }\n",
+    );
+    let checked = cli(&["check"], &setup);
+    assert_eq!(checked.code, Some(78), "{checked:?}");
+    assert!(
+        checked.stderr.contains("tenants.yaml:3") && checked.stderr.contains("stands in the config"),
+        "{}",
+        checked.stderr
+    );
+}
+
+#[tokio::test]
+async fn four_writers_lose_no_change_and_no_request() {
+    const EACH: usize = 25;
+    let gateway = setup().start().await;
+    change(&gateway, "PATCH", "/api/v1/tenants/acme", json!({ "tier": "open" })).await;
+    let (retried, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let write = async |writer: usize| {
+        for number in 0..EACH {
+            // All write to one entry: each adds one to a label of its own.
+            loop {
+                let shown = ask(&gateway, "GET", "/api/v1/tenants/globex", Value::Null, &[])
+                    .await
+                    .expect(200);
+                let tag = shown.header("etag").expect("an entry has a tag").to_owned();
+                let mut labels = json!({});
+                labels[format!("w{writer}")] = number.to_string().into();
+                let body = json!({ "labels": labels });
+                let answer = ask(&gateway, "PATCH", "/api/v1/tenants/globex", body, &[("if-match", &tag)]).await;
+                match answer.status {
+                    200 => break,
+                    412 => retried.fetch_add(1, Relaxed),
+                    other => panic!("{other}: {}", answer.text()),
+                };
+            }
+        }
+    };
+    let load = async {
+        let mut count = 0;
+        while !is_over.load(Relaxed) {
+            assert_eq!(status(&gateway, "key-acme").await, 204);
+            count += 1;
+        }
+        count
+    };
+    let writers = async {
+        tokio::join!(write(0), write(1), write(2), write(3));
+        is_over.store(true, Relaxed);
+    };
+    let ((), served) = tokio::join!(writers, load);
+    assert!(served > 0);
+    let last = (EACH - 1).to_string();
+    let shown = gateway.admin_json("/api/v1/tenants/globex").await;
+    assert_eq!(
+        shown["record"]["labels"],
+        json!({ "w0": last, "w1": last, "w2": last, "w3": last })
+    );
+    let log = gateway.log();
+    assert_eq!(log.matches("audit:").count(), 4 * EACH + 1, "each change once");
+    assert_eq!(
+        gateway.metric("gateway_config_generation", &[]).await,
+        1.0,
+        "no plan is made for it"
+    );
+}
+
+#[tokio::test]
+async fn a_killed_process_leaves_the_old_file_or_the_new_one() {
+    const KILLS: usize = if cfg!(feature = "long") { 200 } else { 6 };
+    let mut gateway = setup().start().await;
+    let mut last = 0;
+    for kill in 0..KILLS {
+        let changing = async {
+            let mut number = last;
+            loop {
+                number += 1;
+                let body = json!({ "labels": { "count": number.to_string() } });
+                let client = Client::to(gateway.admin_address());
+                let ask = client.ask(Method::PATCH, "/api/v1/tenants/globex").bearer(TOKEN);
+                match ask.body(body.to_string()).try_send().await {
+                    Ok(answer) if answer.status == 200 => last = number,
+                    Ok(answer) => panic!("{}", answer.text()),
+                    Err(_) => return number,
+                }
+            }
+        };
+        let pid = gateway.pid();
+        let killing = async {
+            tokio::time::sleep(Duration::from_micros(
+                RandomState::new().hash_one(kill) % 55_000 + 5_000,
+            ))
+            .await;
+            Signal::Kill.send(pid);
+        };
+        let (tried, ()) = tokio::join!(changing, killing);
+        let found = text(&gateway, "tenants.yaml");
+        let with = |number: usize| match number {
+            0 => TENANTS.to_owned(),
+            number => TENANTS.replace(
+                "{ tier: free }",
+                &format!("{{ tier: free, labels: {{ count: \"{number}\" }} }}"),
+            ),
+        };
+        assert!(
+            found == with(last) || found == with(tried),
+            "kill {kill}, {last} or {tried}: {found}"
+        );
+        last = if found == with(tried) { tried } else { last };
+        gateway = setup().file("tenants.yaml", found).start().await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_takes_no_file_changes_nothing() {
+    let gateway = setup().start().await;
+    // Root may write anywhere, so the limit on the size of a file stands for a full disk as well.
+    let pid = gateway.pid().to_string();
+    let limited = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, "--fsize=64"])
+        .status();
+    assert!(limited.is_ok_and(|status| status.success()), "prlimit is there");
+    let refused = ask(
+        &gateway,
+        "PATCH",
+        "/api/v1/tenants/globex",
+        json!({ "tier": "open" }),
+        &[],
+    )
+    .await;
+    assert_eq!(
+        (refused.status, &refused.json()["reason"]),
+        (507, &json!("storage_full")),
+        "{}",
+        refused.text()
+    );
+    let refused = ask(&gateway, "POST", "/api/v1/tenants/globex/keys", json!({}), &[]).await;
+    assert_eq!(refused.status, 507, "{}", refused.text());
+    assert_eq!(text(&gateway, "tenants.yaml"), TENANTS);
+    assert_eq!(status(&gateway, "key-acme").await, 204);
+    let left = fs::read_dir(gateway.path(".")).expect("a folder of ours");
+    let left = left.filter(|entry| {
+        let name = entry.as_ref().expect("a file of ours").file_name();
+        name.to_string_lossy().ends_with(".new")
+    });
+    assert_eq!(left.count(), 0, "nothing is left beside the files");
+}
+
+#[tokio::test]
+async fn a_shell_does_the_same() {
+    let gateway = setup().start().await;
+    let address = gateway.admin_address().to_string();
+    let run = |arguments: &[&str]| {
+        let more = ["--admin", &address, "--token-file", "admin.token"];
+        cli(&[arguments, &more].concat(), &setup())
+    };
+    let ok = |arguments: &[&str]| {
+        let done = run(arguments);
+        assert_eq!(done.code, Some(0), "{arguments:?}: {done:?}");
+        done.stdout
+    };
+    assert_eq!(
+        ok(&[
+            "tenant",
+            "set",
+            "initech",
+            "--tier",
+            "basic",
+            "--quota",
+            "monthly=100/month",
+            "--label",
+            "owner=bob"
+        ]),
+        "+  initech: { tier: basic, quotas: { monthly: { limit: 100, every: month } }, labels: { owner: bob } }\n"
+    );
+    let secret = ok(&["key", "new", "--live", "--tenant", "initech", "--id", "initech-1"]);
+    assert_eq!(status(&gateway, secret.trim()).await, 204);
+    assert!(
+        ok(&["tenant", "list"]).contains("initech  basic"),
+        "{}",
+        ok(&["tenant", "list"])
+    );
+    assert!(ok(&["key", "list", "--tenant", "initech"]).contains("initech-1"));
+    ok(&["tenant", "disable", "initech"]);
+    assert_eq!(status(&gateway, secret.trim()).await, 403);
+    ok(&["tenant", "enable", "initech"]);
+    ok(&["tenant", "set", "initech", "--unset", "quotas,labels"]);
+    assert!(text(&gateway, "tenants.yaml").contains("  initech: { tier: basic }\n"));
+    ok(&["key", "set", "initech-1", "--label", "main"]);
+    ok(&["key", "disable", "initech-1"]);
+    assert_eq!(status(&gateway, secret.trim()).await, 401);
+    ok(&["key", "enable", "initech-1"]);
+    ok(&["key", "delete", "initech-1"]);
+    ok(&["tenant", "delete", "initech"]);
+    let refused = run(&["tenant", "set", "initech", "--tier", "gold"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("there is no tier `gold`"), "{refused:?}");
+    assert_eq!(text(&gateway, "tenants.yaml"), TENANTS);
+    let hashed = cli_reading("a-token-of-many-letters\n", &["key", "hash"], &setup());
+    assert_eq!(
+        hashed.stdout.trim(),
+        format!("sha256:{}", digest("a-token-of-many-letters"))
+    );
+}
+
+#[tokio::test]
+async fn replicas_follow_and_the_later_change_wins() {
+    let Some(redis) = RedisServer::start() else { return };
+    let with_store = config().top(format!(
+        "limits_store: {{ redis: {{ url: \"{}\" }}, call_limit: 100ms }}",
+        redis.url()
+    ));
+    let setup = Setup::new(with_store.to_string())
+        .file("keys.yaml", key_file(&[KeyLine::new("k1", "acme", "key-acme")]))
+        .file("tenants.yaml", TENANTS)
+        .file("revoked.yaml", "revocations: []\n")
+        .file("admin.token", TOKEN);
+    let (one, two) = tokio::join!(setup.clone().start(), setup.clone().start());
+    change(&one, "PUT", "/api/v1/tenants/initech", json!({ "tier": "open" })).await;
+    let key = change(&one, "POST", "/api/v1/tenants/initech/keys", json!({})).await;
+    let secret = key["secret"].as_str().expect("it is shown once").to_owned();
+    eventually(SOON, "the other replica takes the key", || async {
+        (status(&two, &secret).await == 204).then_some(())
+    })
+    .await;
+    eventually(SOON, "the other file has the tenant", || async {
+        text(&two, "tenants.yaml")
+            .contains("  initech: { tier: open }\n")
+            .then_some(())
+    })
+    .await;
+    change(&two, "PATCH", "/api/v1/tenants/initech", json!({ "disabled": true })).await;
+    eventually(SOON, "the first replica refuses", || async {
+        (status(&one, &secret).await == 403).then_some(())
+    })
+    .await;
+    // One that was away catches up.
+    let three = setup.start().await;
+    eventually(SOON, "a new replica refuses", || async {
+        (status(&three, &secret).await == 403).then_some(())
+    })
+    .await;
+    // Both change it at once: one wins everywhere.
+    tokio::join!(
+        change(
+            &one,
+            "PATCH",
+            "/api/v1/tenants/globex",
+            json!({ "labels": { "by": "one" } })
+        ),
+        change(
+            &two,
+            "PATCH",
+            "/api/v1/tenants/globex",
+            json!({ "labels": { "by": "two" } })
+        ),
+    );
+    eventually(SOON, "all say the same", || async {
+        let mut labels = Vec::new();
+        for gateway in [&one, &two, &three] {
+            labels.push(gateway.admin_json("/api/v1/tenants/globex").await["record"]["labels"].clone());
+        }
+        let is_told = || {
+            [&one, &two]
+                .iter()
+                .any(|gateway| gateway.log().contains("the later change wins"))
+        };
+        (labels[0] == labels[1] && labels[1] == labels[2] && labels[0].is_object() && is_told()).then_some(())
+    })
+    .await;
+}
