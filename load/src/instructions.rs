@@ -63,7 +63,12 @@ pub async fn count(binary: &Path) -> Result<()> {
     writeln!(io::stdout(), "| request | user instructions |\n|---|--:|")?;
     for (what, path, key, status) in [
         ("plain, 1 KB", "/plain", None, 200),
-        ("plain, without the fields that `added_headers` names", "/bare", None, 200),
+        (
+            "plain, without the fields that `added_headers` names",
+            "/bare",
+            None,
+            200,
+        ),
         ("with an API key and a limit", "/key", Some("caller"), 200),
         ("refused by a limit (429)", "/key", Some("drained"), 429),
         ("aggregate of three 1 KB parts", "/three", None, 200),
