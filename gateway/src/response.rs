@@ -16,7 +16,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::upgrade::OnUpgrade;
 use policies::Moment;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -73,11 +72,6 @@ pub struct Switched {
 }
 
 impl Switched {
-    /// Takes the caller's stream, if the tunnel is one of an HTTP/2 connection.
-    pub fn take_stream(&mut self) -> Option<OnUpgrade> {
-        self.tunnel.caller.take()
-    }
-
     /// Carries bytes until the end, and closes the request's record. `leaving` is ready when the process shuts down.
     pub async fn carry<C>(self, caller: &mut C, leaving: impl Future<Output = ()>)
     where

@@ -17,7 +17,7 @@ use super::mirror::MirrorOrder;
 use super::replay::{Outbound, Replay, Sending};
 use crate::headers::AddedFields;
 use crate::setting::SettingId;
-use crate::wire::interim::InterimAnswers;
+use crate::wire::interim::InterimTarget;
 use crate::wire::slow_caller::Transfer;
 
 /// Request to a backend, with the limits and the priority of its call.
@@ -51,7 +51,7 @@ pub struct CallRequest {
     /// Whether the request asks the backend to switch to another protocol.
     pub switches: bool,
     /// Takes interim answers, where they can be passed on to the caller.
-    pub interim: Option<Arc<InterimAnswers>>,
+    pub interim: Option<InterimTarget>,
     /// Name of the field in which answers state the cost of the request. The gateway removes this field.
     pub cost_header: Option<Arc<HeaderName>>,
     /// Hashes of the keys by which backends choose their endpoints.

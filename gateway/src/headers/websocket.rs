@@ -9,13 +9,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use h2::ext::Protocol;
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
-use hyper::ext::Protocol;
 
 use crate::headers::lists;
 use crate::rejection::Rejection;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version};
 use http_body::Body;
-use hyper::upgrade::OnUpgrade;
 use policies::Deadline;
 
 use super::decision::AuthorizedRequest;
@@ -21,12 +20,12 @@ use crate::response::Content;
 use crate::response::tunnel::{SwitchedBackend, Tunnel};
 use crate::template::{Missing, Sources, Template};
 use crate::wire::caller_body::CallerBody;
+use crate::wire::interim::InterimTarget;
+use crate::wire::switched_stream::SwitchableStream;
 
-/// A caller whose connection becomes a WebSocket if the backend agrees.
+/// A caller whose connection or stream becomes a WebSocket if the backend agrees.
 pub(super) struct Switching {
     handshake: Handshake,
-    /// The stream that switches; `None` if the whole connection does.
-    caller: Option<OnUpgrade>,
 }
 
 impl Exchange<'_> {
@@ -75,9 +74,8 @@ impl Exchange<'_> {
         // If the connection cannot be switched, the request goes on as a plain one: its upgrade fields are already
         // removed.
         let switching = handshake.and_then(|handshake| {
-            let caller = head.extensions.remove::<OnUpgrade>();
-            let can_switch = caller.is_some() || !handshake.of_stream;
-            can_switch.then_some(Switching { handshake, caller })
+            let can_switch = !handshake.of_stream || head.extensions.remove::<SwitchableStream>().is_some();
+            can_switch.then_some(Switching { handshake })
         });
         if switching.is_some() && !body.is_end_stream() {
             // The backend could not tell the bytes of a body from those of the tunnel.
@@ -98,6 +96,8 @@ impl Exchange<'_> {
                 })?)
             }
         };
+        let of_connection = self.peer.interim.clone().map(InterimTarget::Connection);
+        let interim = of_connection.or_else(|| body.flow().cloned().map(InterimTarget::Stream));
         let limit = route.body_limit;
         let body = if body.is_end_stream() {
             CallBody::Empty
@@ -127,7 +127,7 @@ impl Exchange<'_> {
                 Streaming::IfDeclared
             },
             switches: switching.is_some(),
-            interim: self.peer.interim.clone(),
+            interim,
             cost_header: route.cost_header.clone(),
             hash_keys,
             mirror: route
@@ -161,7 +161,7 @@ impl Exchange<'_> {
                     Some(stream) => SwitchedBackend::Own(Box::new(stream)),
                     None => SwitchedBackend::Shared(head.extensions.remove().ok_or(Rejection::Internal)?),
                 };
-                Some((switching.caller, backend))
+                Some(backend)
             }
             Some(switching) if switching.handshake.of_stream && head.status.is_success() => {
                 self.record.note_fault("the backend answered, and did not switch");
@@ -174,10 +174,9 @@ impl Exchange<'_> {
         head.version = Version::HTTP_11;
         let content = match switched {
             None => Content::Reply(body),
-            Some((caller, to)) => {
+            Some(to) => {
                 websocket::stamp_upgrade(&mut head.headers);
                 Content::Switched(Box::new(Tunnel {
-                    caller,
                     backend: to,
                     held: body,
                     idle: backend.settings.idle_stream,

@@ -21,7 +21,7 @@ pub struct Peer {
     pub scheme: Scheme,
     /// The client certificate of the TLS handshake, if one was presented.
     pub certificate: Option<Arc<CallerCertificate>>,
-    /// Takes interim answers of backends, where they can be passed on.
+    /// Takes interim answers of backends, where they can be passed on to the whole connection, as on HTTP/1.1.
     pub interim: Option<Arc<InterimAnswers>>,
     /// The caller of each request in place of credentials. Only a connection of virtual time has one.
     pub assumed: Option<Box<AssumedCaller>>,

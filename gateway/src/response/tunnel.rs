@@ -32,8 +32,6 @@ const LEAVE: Duration = Duration::from_secs(1);
 
 /// Two connections that become one tunnel.
 pub struct Tunnel {
-    /// The caller's stream of an HTTP/2 connection; `None` if the whole connection switches.
-    pub caller: Option<OnUpgrade>,
     pub backend: SwitchedBackend,
     /// Answer that holds the slot and the connection.
     pub held: Box<ReplyBody>,
@@ -82,7 +80,6 @@ impl Tunnel {
         leaving: impl Future<Output = ()>,
     ) -> End {
         let Self {
-            caller: _,
             backend,
             held,
             idle,

@@ -1,12 +1,8 @@
 //! Counts one request, from its head to the last byte of its answer, for its connection and for the process.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
 use super::lifecycle::Phase;
@@ -14,7 +10,7 @@ use super::reaper::ConnectionActivity;
 use super::worker::Worker;
 use crate::clock;
 use crate::plan::Edge;
-use crate::response::{AnswerBody, Leaving};
+use crate::response::Leaving;
 use crate::wire::slow_caller::Transfer;
 
 pub(super) struct InFlight {
@@ -113,65 +109,5 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.worker.lifecycle.request_ended();
         self.activity.end_answer(self.flow.as_ref());
-    }
-}
-
-/// Body of an answer over HTTP/2 that tells its connection and the lifecycle when it ends.
-pub(super) struct CountedBody {
-    body: AnswerBody,
-    in_flight: Option<InFlight>,
-}
-
-impl CountedBody {
-    pub(super) const fn new(body: AnswerBody, in_flight: Option<InFlight>) -> Self {
-        Self { body, in_flight }
-    }
-}
-
-impl Drop for CountedBody {
-    fn drop(&mut self) {
-        if let Some(fault) = self.in_flight.as_ref().and_then(InFlight::unread_fault) {
-            self.body.note_fault(fault);
-        }
-    }
-}
-
-impl Body for CountedBody {
-    type Data = Bytes;
-    type Error = <AnswerBody as Body>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Some(InFlight {
-            activity,
-            flow: Some(flow),
-            ..
-        }) = &self.in_flight
-        {
-            match &polled {
-                Poll::Ready(Some(Ok(frame))) => {
-                    activity.hands_over();
-                    flow.note_room();
-                    flow.hands_over(frame.data_ref().map_or(0, Bytes::len));
-                    if self.body.is_end_stream() {
-                        // The caller has taken the whole body, so no time limit is left to hold.
-                        flow.expires(None);
-                    }
-                }
-                _ => flow.note_room(),
-            }
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -14,6 +14,7 @@ pub mod sockets;
 mod certificate_sweep;
 mod connection;
 mod connection_guard;
+mod date;
 mod delay_watch;
 mod early_refusal;
 mod guarded_io;

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::wire::grpc::Messages;
 use crate::wire::parked::ParkedUpload;
 use crate::wire::slow_caller::{LIVELY, TooSlow, Transfer};
+use crate::wire::stream_body::StreamBody;
 use crate::wire::upload::UploadReader;
 
 pub struct CallerBody {
@@ -25,6 +25,8 @@ pub struct CallerBody {
     life: Life,
     /// Count of the bytes that arrived but are not yet read, where these are counted.
     parked: Option<Arc<ParkedUpload>>,
+    /// Whether the caller waits for `100 Continue` on its HTTP/2 stream.
+    awaits_continue: bool,
 }
 
 /// Where a body comes from.
@@ -32,8 +34,8 @@ enum Source {
     Empty,
     /// HTTP/1.1 connection.
     Connection(UploadReader),
-    /// HTTP/2 stream, which knows whether it was ended or reset.
-    Stream(Incoming),
+    /// HTTP/2 stream.
+    Stream(StreamBody),
 }
 
 /// Detector of signs of life from a caller: whole gRPC messages, or else at least [`LIVELY`] bytes.
@@ -69,6 +71,7 @@ impl CallerBody {
                 bytes: 0,
             },
             parked: None,
+            awaits_continue: false,
         }
     }
 
@@ -88,14 +91,22 @@ impl CallerBody {
 
     /// Wraps a body that has an HTTP/2 stream of its own.
     pub fn of_stream(
-        incoming: Incoming,
+        body: StreamBody,
         flow: Arc<Transfer>,
         parked: Option<Arc<ParkedUpload>>,
         clean_trailers: CleanTrailers,
     ) -> Self {
-        let mut body = Self::of(Source::Stream(incoming), Some(flow), clean_trailers);
+        let mut body = Self::of(Source::Stream(body), Some(flow), clean_trailers);
         body.parked = parked;
         body
+    }
+
+    /// Marks the caller on the other end of an HTTP/2 stream as waiting for `100 Continue`. It is asked to go on when the
+    /// body is first read, unless some of it has come by then.
+    #[must_use]
+    pub const fn after_continue(mut self, awaits_continue: bool) -> Self {
+        self.awaits_continue = awaits_continue;
+        self
     }
 
     /// Marks the body as gRPC messages.
@@ -115,12 +126,24 @@ impl CallerBody {
         self.parked.as_ref().is_some_and(|parked| parked.is_refused())
     }
 
+    /// Asks a caller that waits for it to send its body, if nothing of it has come.
+    fn ask_to_continue(&mut self, has_nothing: bool) {
+        if std::mem::take(&mut self.awaits_continue)
+            && has_nothing
+            && let Some(flow) = &self.flow
+        {
+            flow.interim().add_continue();
+            flow.wake_carrier();
+        }
+    }
+
     /// Polls the body and records waiting. Changes nothing else.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(parked) = &self.parked {
             parked.start();
         }
         let polled = self.source.poll_frame(cx);
+        self.ask_to_continue(polled.is_pending());
         if let Some(parked) = &self.parked {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => parked.read(frame.data_ref().map_or(0, Bytes::len)),
@@ -152,11 +175,7 @@ impl Source {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Connection(reader) => Pin::new(reader).poll_frame(cx),
-            Self::Stream(incoming) => match Pin::new(&mut *incoming).poll_frame(cx) {
-                // hyper takes a reset with `NO_ERROR` for the end. It is an end only for answers (RFC 9113 section 8.1).
-                Poll::Ready(None) if !incoming.is_end_stream() => Poll::Ready(Some(Err(BodyError::Broken))),
-                polled => polled.map_err(|_| BodyError::Broken),
-            },
+            Self::Stream(body) => body.poll_frame(cx),
         }
     }
 }
@@ -207,7 +226,7 @@ impl Body for CallerBody {
         match &self.source {
             Source::Empty => true,
             Source::Connection(reader) => reader.is_end_stream(),
-            Source::Stream(incoming) => incoming.is_end_stream(),
+            Source::Stream(body) => body.is_end_stream(),
         }
     }
 
@@ -215,7 +234,7 @@ impl Body for CallerBody {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Connection(reader) => reader.size_hint(),
-            Source::Stream(incoming) => incoming.size_hint(),
+            Source::Stream(body) => body.size_hint(),
         }
     }
 }

@@ -1,22 +1,45 @@
-//! Passes interim answers (1xx) of a backend on to the connection of the caller, ahead of the final answer.
+//! Passes interim answers (1xx) of a backend on to the caller, ahead of the final answer.
 //!
-//! A connection has one of these, because it serves one request at a time. `100` and `101` never pass: the first is about
-//! one connection alone, the second is an answer of its own.
+//! An HTTP/1.1 connection has one of these, because it serves one request at a time; on HTTP/2 each stream has one.
+//! `100` and `101` of a backend never pass: the first is about one connection alone, the second is an answer of its own.
 //!
 //! Invariant: what is held is bounded. What finds no room is dropped, which costs nothing but a hint.
 
 use std::mem;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, StatusCode};
 
 use crate::wire::http1::Head;
+use crate::wire::slow_caller::Transfer;
 
 /// Maximum number of interim answers that wait to be written.
 const MOST: usize = 8;
 
-/// Interim answers to the current request of a connection.
+/// Holder of the interim answers to a request.
+#[derive(Debug, Clone)]
+pub enum InterimTarget {
+    /// HTTP/1.1 connection.
+    Connection(Arc<InterimAnswers>),
+    /// HTTP/2 stream.
+    Stream(Arc<Transfer>),
+}
+
+impl Deref for InterimTarget {
+    type Target = InterimAnswers;
+
+    fn deref(&self) -> &InterimAnswers {
+        match self {
+            Self::Connection(answers) => answers,
+            Self::Stream(flow) => flow.interim(),
+        }
+    }
+}
+
+/// Interim answers to one request.
 #[derive(Debug, Default)]
 pub struct InterimAnswers {
     /// Whether the caller knows interim answers.
@@ -44,6 +67,12 @@ impl InterimAnswers {
             answers.push((status, fields));
             self.waits.store(true, Relaxed);
         }
+    }
+
+    /// Adds the gateway's own `100 Continue`.
+    pub fn add_continue(&self) {
+        self.lock().push((StatusCode::CONTINUE, HeaderMap::new()));
+        self.waits.store(true, Relaxed);
     }
 
     /// Takes what waits to be written.

@@ -14,6 +14,7 @@ pub mod json_body;
 pub mod min_rate;
 pub mod parked;
 pub mod slow_caller;
+pub mod stream_body;
 pub mod switched_stream;
 pub mod upload;
 pub mod websocket;

@@ -13,10 +13,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 use policies::Moment;
-use tokio::task::AbortHandle;
 
 use crate::rejection::Reason;
 use crate::wire::expiry::Expiry;
+use crate::wire::interim::InterimAnswers;
 use crate::wire::min_rate::{MinRate, TICK};
 
 const NOT_AWAITED: u8 = 0;
@@ -76,8 +76,10 @@ pub struct Transfer {
     cut: AtomicBool,
     /// Time by which the answer must have been sent.
     expiry: Expiry,
-    /// Task that carries the answer, if it can be ended alone.
-    carrier: OnceLock<AbortHandle>,
+    /// Waker of the exchange, if it can be ended alone: it then looks whether its answer was cut.
+    carrier: OnceLock<Waker>,
+    /// Interim answers that wait to be sent on the request's own stream.
+    interim: InterimAnswers,
 }
 
 impl Transfer {
@@ -137,18 +139,29 @@ impl Transfer {
         self.spoilt.get().copied()
     }
 
-    /// Records the task that carries only this answer.
-    pub fn set_carrier(&self, task: AbortHandle) {
-        // A request has only one task.
-        let _ = self.carrier.set(task);
+    /// Records the waker of the exchange, which ends when it finds its answer cut. It must stay the same.
+    pub fn set_carrier(&self, exchange: &Waker) {
+        self.carrier.get_or_init(|| exchange.clone());
     }
 
-    /// Whether the answer has a task of its own.
+    /// Wakes the exchange, if it can be ended alone.
+    pub fn wake_carrier(&self) {
+        if let Some(carrier) = self.carrier.get() {
+            carrier.wake_by_ref();
+        }
+    }
+
+    /// Returns the interim answers that wait to be sent on the request's own stream.
+    pub const fn interim(&self) -> &InterimAnswers {
+        &self.interim
+    }
+
+    /// Whether the answer can be ended alone.
     pub fn is_carried(&self) -> bool {
         self.carrier.get().is_some()
     }
 
-    /// Sets the time by which the answer must have been sent, if it has a task of its own.
+    /// Sets the time by which the answer must have been sent, if it can be ended alone.
     pub fn expires(&self, moment: Option<Moment>) {
         self.expiry.set(moment);
     }
@@ -183,7 +196,7 @@ impl Transfer {
             && (self.expiry.has_passed(now) || self.is_taken_too_slowly(leave))
         {
             self.cut.store(true, Relaxed);
-            carrier.abort();
+            carrier.wake_by_ref();
             return Some(Overdue::Answer);
         }
         if let (AWAITED, Some(rates), false) = (self.body.load(Relaxed), &leave.rates, self.pauses.load(Relaxed))
@@ -214,6 +227,9 @@ impl Transfer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::task::Wake;
+
     use super::*;
 
     fn leave() -> WaitLimits {
@@ -264,14 +280,30 @@ mod tests {
         assert_eq!(after(&slow, 100, leave, |_| {}), None, "and it is counted once");
     }
 
-    fn carried() -> (Transfer, tokio::task::JoinHandle<()>) {
-        let (flow, task) = (Transfer::default(), tokio::spawn(std::future::pending()));
-        flow.set_carrier(task.abort_handle());
-        (flow, task)
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
     }
 
-    #[tokio::test]
-    async fn an_answer_must_be_taken_at_a_rate_for_as_long_as_there_is_more_of_it() {
+    impl Woken {
+        /// Whether the exchange was woken since the last call.
+        fn take(&self) -> bool {
+            self.0.swap(false, Relaxed)
+        }
+    }
+
+    fn carried() -> (Transfer, Arc<Woken>) {
+        let (flow, woken) = (Transfer::default(), Arc::<Woken>::default());
+        flow.set_carrier(&Arc::clone(&woken).into());
+        (flow, woken)
+    }
+
+    #[test]
+    fn an_answer_must_be_taken_at_a_rate_for_as_long_as_there_is_more_of_it() {
         let takes = |bytes| {
             move |flow: &Transfer| {
                 flow.note_room();
@@ -284,30 +316,33 @@ mod tests {
         // A backend without more to send is not the caller's fault.
         let quiet = |flow: &Transfer| flow.note_room();
         assert_eq!(after(&carried().0, 1000, leave, quiet), None);
-        // An answer without a task of its own cannot be cut here.
+        // An answer that cannot be ended alone is not cut here.
         assert_eq!(after(&Transfer::default(), 1000, leave, takes(1)), None);
     }
 
-    #[tokio::test]
-    async fn an_answer_that_is_not_taken_at_all_loses_its_carrier() {
+    #[test]
+    fn an_answer_that_is_not_taken_at_all_is_cut() {
         let leave = WaitLimits { rates: None, ..leave() };
-        let (flow, task) = carried();
+        let (flow, woken) = carried();
         flow.hands_over(1 << 20);
         assert_eq!(after(&flow, 40, &leave, |_| {}), None);
+        assert!(!flow.is_cut() && !woken.take());
         assert_eq!(flow.look(&leave, Moment::ZERO), Some(Overdue::Answer));
+        assert!(flow.is_cut() && woken.take(), "the exchange is told");
         assert_eq!(after(&flow, 100, &leave, |_| {}), None, "it is counted once");
-        assert!(task.await.is_err_and(|error| error.is_cancelled()));
+        assert!(!woken.take());
     }
-    #[tokio::test]
-    async fn an_answer_that_has_had_its_time_loses_its_carrier_whoever_is_slow() {
+
+    #[test]
+    fn an_answer_that_has_had_its_time_is_cut_whoever_is_slow() {
         let at = |seconds| Moment::ZERO + Duration::from_secs(seconds);
-        let (flow, task) = carried();
+        let (flow, woken) = carried();
         flow.expires(Some(at(5)));
         assert_eq!(flow.look(&leave(), at(5)), None, "it may still end itself");
         assert_eq!(flow.look(&leave(), at(6)), Some(Overdue::Answer));
         assert_eq!(flow.look(&leave(), at(7)), None, "it is counted once");
-        assert!(task.await.is_err_and(|error| error.is_cancelled()));
-        let (flow, _task) = carried();
+        assert!(flow.is_cut() && woken.take());
+        let (flow, _woken) = carried();
         flow.expires(None);
         assert_eq!(flow.look(&leave(), Moment::MAX), None);
     }

@@ -7,6 +7,10 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Mark of a request whose HTTP/2 stream can switch, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct SwitchableStream;
+
 /// Byte stream after a switch. What came with the last message is read first.
 pub struct SwitchedStream<S> {
     socket: S,

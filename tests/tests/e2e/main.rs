@@ -54,6 +54,7 @@ mod http2;
 mod http2_backends;
 mod http2_corpus;
 mod http2_floods;
+mod http2_interim;
 mod http2_peers;
 mod issuers;
 mod json_limits;

@@ -7,7 +7,7 @@ use fixtures::fleet::{Fleet, Handle};
 use futures_util::future::join_all;
 use http::Method;
 use tests::configs::{Config, UNGUARDED};
-use tests::frames::{self, DATA, END_HEADERS, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame};
+use tests::frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame};
 use tests::http2_caller::{Http2, Stream};
 use tests::{Ask, Gateway, eventually};
 
@@ -297,4 +297,28 @@ async fn an_upload_that_is_read_is_given_a_wider_window() {
     }
     assert_eq!(announced, Some(UNREAD));
     assert!(sent >= UNREAD / 2, "{sent}");
+}
+
+#[tokio::test]
+async fn an_upload_that_begins_in_one_read_with_another_request_counts_too() {
+    let crowded = Crowded::start("").await;
+    let head = |method, path| {
+        let head = [
+            (":method", method),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "a"),
+        ];
+        frames::fields(&head)
+    };
+    let mut caller = crowded.gateway.connect().await;
+    let heads = [
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("GET", "/busy/echo")),
+        frame(HEADERS, END_HEADERS, 3, &head("POST", "/busy/echo")),
+    ];
+    caller.send([frames::begin(), heads.concat()].concat()).await;
+    caller.send(frame(DATA, 0, 3, &[b'x'; 10_000])).await;
+    crowded.becomes(10_000).await;
+    caller.send(frame(RST_STREAM, 0, 3, &[0; 4])).await;
+    crowded.becomes(0).await;
 }

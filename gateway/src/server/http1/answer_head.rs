@@ -1,15 +1,12 @@
 //! Decides how an answer is framed and whether it is the last one, and writes its head.
 
-use std::cell::RefCell;
-use std::time::{Duration, UNIX_EPOCH};
-
 use bytes::BytesMut;
 use http::header::{CONNECTION, DATE, UPGRADE};
 use http::{Response, StatusCode, Version};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
-use crate::clock;
+use crate::server::date;
 use crate::wire::http1::{BodyLength, begin_answer_head, end_head, write_field};
 
 /// What the head of a request decides about its answer.
@@ -64,7 +61,7 @@ impl Asked {
         });
         begin_answer_head(out, (self.version, status, reason), own, length);
         if !has_date {
-            write_date(out);
+            write_field(out, DATE.as_str(), date::field().as_bytes());
         }
         let option: &[u8] = match (names_upgrade, is_last) {
             (true, true) if status != StatusCode::SWITCHING_PROTOCOLS => b"upgrade, close",
@@ -78,19 +75,4 @@ impl Asked {
         }
         end_head(out, length);
     }
-}
-
-/// Writes the `Date` field. Its text is made once a second.
-fn write_date(out: &mut BytesMut) {
-    thread_local! {
-        static TOLD: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
-    }
-    let now = clock::unix_seconds();
-    TOLD.with_borrow_mut(|(at, text)| {
-        if *at != now {
-            *at = now;
-            *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
-        }
-        write_field(out, DATE.as_str(), text.as_bytes());
-    });
 }

@@ -1,7 +1,7 @@
 //! Inspects the frames of an HTTP/2 connection in both directions.
 //!
 //! It reads frame headers, and changes two kinds of outgoing frames (see [`Widening`]). It passes nothing on after the
-//! head of an upload until the library has read that head. It reads nothing while the connection holds too many unread
+//! head of an upload until its request has been delivered. It reads nothing while the connection holds too many unread
 //! bytes (see [`crate::wire::parked`]).
 
 use std::io::{self, IoSlice};
@@ -33,7 +33,6 @@ pub(super) struct MeteredIo<S> {
     owed: UnfinishedStreams,
     uploads: Uploads,
     widening: Widening,
-    read_state: ReadState,
     /// Bytes read from the socket and not yet passed to the library.
     ahead: Bytes,
     /// Bytes taken from the library, changed, and not yet written.
@@ -44,16 +43,6 @@ pub(super) struct MeteredIo<S> {
     activity: Arc<ConnectionActivity>,
 }
 
-/// Whether this type may read, or the library must first handle what it has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ReadState {
-    Ours,
-    /// The head of an upload was passed on. The next read finds nothing, so that the library handles that head.
-    GivesWay,
-    /// The library has handled the head.
-    GaveWay,
-}
-
 impl<S> MeteredIo<S> {
     pub(super) fn new(socket: S, guard: &ConnectionGuard, uploads: Uploads, widening: Widening) -> Self {
         Self {
@@ -62,7 +51,6 @@ impl<S> MeteredIo<S> {
             owed: UnfinishedStreams::begin(),
             uploads,
             widening,
-            read_state: ReadState::Ours,
             ahead: Bytes::new(),
             changed: Vec::new(),
             look: None,
@@ -96,7 +84,7 @@ impl<S> MeteredIo<S> {
             io::Error::other("too many frames that ask for nothing")
         })?;
         if ends_with_upload {
-            self.read_state = ReadState::GivesWay;
+            self.uploads.new_ones().pause_reading();
         }
         activity.set_unsent(!owed.is_nothing());
         if self.frames.is_within_head() {
@@ -178,17 +166,9 @@ impl<S: AsyncWrite + Unpin> MeteredIo<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for MeteredIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.read_state {
-            ReadState::Ours => {}
-            ReadState::GivesWay => {
-                this.read_state = ReadState::GaveWay;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            ReadState::GaveWay => {
-                this.read_state = ReadState::Ours;
-                this.uploads.settle();
-            }
+        if this.uploads.new_ones().is_paused() {
+            // The connection lets reading go on by itself.
+            return Poll::Pending;
         }
         ready!(this.poll_room(cx));
         if !this.ahead.is_empty() {

@@ -1,9 +1,10 @@
 //! Tracks the uploads of one connection: the bytes that have arrived of each, and the width of its window.
 //!
-//! The library does not say which stream a request belongs to. So the head of a request that has a body is passed to it
-//! alone, and the next request that it delivers is that one; see [`MeteredIo`](super::metered_io::MeteredIo).
+//! Room for an upload is asked for before any of it comes. So reading pauses after the head of a request that has a
+//! body, until the request has been delivered; see [`MeteredIo`](super::metered_io::MeteredIo).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::frames::{DATA, END_STREAM, HEADERS, RST_STREAM};
 use crate::wire::flow_control::FlowControlWindows;
@@ -13,13 +14,20 @@ use crate::wire::parked::{ParkedOfConnection, ParkedUpload};
 /// Largest number of uploads that are tracked; no connection may have as many at once.
 const MOST: usize = 4096;
 
-/// Passes the byte count of an upload to its request.
+/// Uploads whose heads have come, but whose requests are not delivered yet. Passes the byte count of each to its request.
 #[derive(Clone, Default)]
-pub(super) struct NextUpload(Arc<Mutex<Option<Arc<ParkedUpload>>>>);
+pub(super) struct NewUploads(Arc<Mutex<Undelivered>>);
+
+#[derive(Default)]
+struct Undelivered {
+    uploads: Vec<(u32, Arc<ParkedUpload>)>,
+    /// Whether reading has paused, so that requests are delivered first.
+    is_paused: bool,
+}
 
 pub(super) struct Uploads {
     parked: Arc<ParkedOfConnection>,
-    next: NextUpload,
+    new: NewUploads,
     windows: FlowControlWindows,
     open: Vec<Upload>,
     newest: u32,
@@ -27,27 +35,43 @@ pub(super) struct Uploads {
 
 struct Upload {
     stream: u32,
-    /// Absent if no request has taken it.
-    parked: Option<Arc<ParkedUpload>>,
+    parked: Arc<ParkedUpload>,
     is_wide: bool,
 }
 
-impl NextUpload {
-    /// Takes the byte count of the upload whose request is delivered now.
-    pub(super) fn take(&self) -> Option<Arc<ParkedUpload>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+impl NewUploads {
+    /// Takes the byte count of the upload on this stream, whose request is delivered now.
+    pub(super) fn take(&self, stream: u32) -> Option<Arc<ParkedUpload>> {
+        let mut undelivered = self.lock();
+        let place = undelivered.uploads.iter().position(|(other, _)| *other == stream)?;
+        Some(undelivered.uploads.swap_remove(place).1)
     }
 
-    fn set(&self, parked: Arc<ParkedUpload>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(parked);
+    /// Pauses reading until the requests that have come are delivered.
+    pub(super) fn pause_reading(&self) {
+        self.lock().is_paused = true;
+    }
+
+    /// Lets reading go on, since all requests are delivered. Returns whether it had paused.
+    pub(super) fn resume_reading(&self) -> bool {
+        mem::take(&mut self.lock().is_paused)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.lock().is_paused
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Undelivered> {
+        // A panic leaves the list valid, because each change is one step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Uploads {
-    pub(super) const fn new(parked: Arc<ParkedOfConnection>, next: NextUpload, windows: FlowControlWindows) -> Self {
+    pub(super) const fn new(parked: Arc<ParkedOfConnection>, new: NewUploads, windows: FlowControlWindows) -> Self {
         Self {
             parked,
-            next,
+            new,
             windows,
             open: Vec::new(),
             newest: 0,
@@ -58,14 +82,18 @@ impl Uploads {
         &self.parked
     }
 
+    pub(super) const fn new_ones(&self) -> &NewUploads {
+        &self.new
+    }
+
     /// Records a frame from the caller.
     pub(super) fn meets(&mut self, met: Met) {
         match met {
             Met::Begin(head) if head.kind == HEADERS => self.begin(head),
             // Counted at the end of a frame, because nothing can read a part of it.
             Met::End(head) if head.kind == DATA => {
-                if let Some(parked) = self.find(head.stream).and_then(|upload| upload.parked.as_ref()) {
-                    parked.arrive(head.length);
+                if let Some(upload) = self.find(head.stream) {
+                    upload.parked.arrive(head.length);
                 }
                 if head.flags & END_STREAM != 0 {
                     self.end(head.stream);
@@ -83,21 +111,12 @@ impl Uploads {
         } else if head.stream > self.newest && self.open.len() < MOST {
             self.newest = head.stream;
             let parked = Arc::new(ParkedUpload::new(Arc::clone(&self.parked), self.windows));
-            self.next.set(Arc::clone(&parked));
+            self.new.lock().uploads.push((head.stream, Arc::clone(&parked)));
             self.open.push(Upload {
                 stream: head.stream,
-                parked: Some(parked),
+                parked,
                 is_wide: false,
             });
-        }
-    }
-
-    /// Ends the wait for the newest upload's request. If none has taken the count, the library has refused the request.
-    pub(super) fn settle(&mut self) {
-        if self.next.take().is_some()
-            && let Some(upload) = self.find(self.newest)
-        {
-            upload.parked = None;
         }
     }
 
@@ -105,6 +124,8 @@ impl Uploads {
     pub(super) fn end(&mut self, stream: u32) {
         if let Some(place) = self.open.iter().position(|upload| upload.stream == stream) {
             self.open.swap_remove(place);
+            // Still there if the library has refused the request, or will.
+            self.new.take(stream);
         }
     }
 
@@ -138,18 +159,18 @@ mod tests {
 
     struct Setup {
         process: Arc<ParkedBytes>,
-        next: NextUpload,
+        new: NewUploads,
         uploads: Uploads,
     }
 
     fn setup() -> Setup {
         let process: Arc<ParkedBytes> = Arc::default();
-        let next = NextUpload::default();
+        let new = NewUploads::default();
         let parked = Arc::new(ParkedOfConnection::new(Arc::clone(&process)));
         Setup {
-            uploads: Uploads::new(parked, next.clone(), FlowControlWindows::of_caller(100)),
+            uploads: Uploads::new(parked, new.clone(), FlowControlWindows::of_caller(100)),
             process,
-            next,
+            new,
         }
     }
 
@@ -168,9 +189,7 @@ mod tests {
         /// Begins an upload and delivers its request.
         fn begins(&mut self, stream: u32) -> Arc<ParkedUpload> {
             self.comes(HEADERS, 0, stream, 5);
-            let parked = self.next.take().expect("it has begun");
-            self.uploads.settle();
-            parked
+            self.new.take(stream).expect("it has begun")
         }
     }
 
@@ -195,22 +214,33 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_without_a_request_holds_nothing() {
+    fn each_request_takes_the_count_of_its_own_stream() {
         let mut setup = setup();
-        setup.comes(HEADERS, 0, 1, 5);
-        setup.uploads.settle();
-        assert!(setup.next.take().is_none(), "no other request gets it");
+        for stream in [1, 3, 5] {
+            setup.comes(HEADERS, 0, stream, 5);
+        }
+        let third = setup.new.take(5).expect("it has begun");
+        assert!(setup.new.take(5).is_none(), "it is taken once");
+        assert!(setup.new.take(7).is_none());
         setup.comes(DATA, 0, 1, 100);
-        assert_eq!(setup.process.held(), 0);
-        let _next = setup.begins(3);
-        setup.comes(DATA, 0, 3, 100);
+        setup.comes(DATA, 0, 5, 10);
+        assert_eq!(setup.process.held(), 110);
+        third.discard();
         assert_eq!(setup.process.held(), 100);
-        // The stream is reset before a request takes it.
-        setup.comes(HEADERS, 0, 5, 5);
-        setup.uploads.end(5);
-        setup.uploads.settle();
-        setup.comes(DATA, 0, 3, 100);
-        assert_eq!(setup.process.held(), 200);
+        // The library refuses the request.
+        setup.uploads.end(1);
+        assert_eq!(setup.process.held(), 0);
+        assert!(setup.new.take(1).is_none());
+        assert!(setup.new.take(3).is_some());
+    }
+
+    #[test]
+    fn reading_pauses_until_requests_are_delivered() {
+        let new = NewUploads::default();
+        assert!(!new.is_paused() && !new.resume_reading());
+        new.pause_reading();
+        assert!(new.is_paused() && new.resume_reading());
+        assert!(!new.is_paused() && !new.resume_reading());
     }
 
     #[test]
@@ -229,5 +259,6 @@ mod tests {
             setup.comes(HEADERS, 0, 2 * number + 9, 5);
         }
         assert_eq!(setup.uploads.open.len(), MOST);
+        assert_eq!(setup.new.lock().uploads.len(), MOST);
     }
 }

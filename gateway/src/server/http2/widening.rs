@@ -127,7 +127,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::frames::{HEADERS, frame};
-    use super::super::uploads::NextUpload;
+    use super::super::uploads::NewUploads;
     use super::*;
     use crate::wire::parked::ParkedOfConnection;
 
@@ -148,7 +148,7 @@ mod tests {
             let parked = Arc::new(ParkedOfConnection::new(Arc::default()));
             Self {
                 widening: Widening::new(WINDOWS),
-                uploads: Uploads::new(parked, NextUpload::default(), WINDOWS),
+                uploads: Uploads::new(parked, NewUploads::default(), WINDOWS),
                 scan: Scan::begin(0),
             }
         }
