@@ -9,6 +9,8 @@ pub mod notices;
 pub mod reload;
 mod shared_store;
 mod trace_export;
+mod usage;
+mod usage_push;
 mod wall_clock;
 
 use std::collections::HashMap;
@@ -22,6 +24,8 @@ use tokio::time::MissedTickBehavior;
 
 pub use self::shared_store::SharedStore;
 pub use self::trace_export::export_traces;
+pub use self::usage::UsageKeeper;
+pub use self::usage_push::push_usage;
 use crate::auth::jwt::key_fetch::{self, Source};
 use crate::call::endpoints::Replaced;
 use crate::clock;

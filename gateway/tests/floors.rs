@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 17] = [
     &["client", "json", "tls"],
     &["problem", "template"],
     &["identity", "request_key", "routing", "wire"],
-    &["config", "headers"],
+    &["config", "headers", "usage"],
     &["observe"],
     &["store"],
     &["call", "limits"],

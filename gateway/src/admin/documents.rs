@@ -17,6 +17,7 @@ const PAGES: [(&str, &str); 9] = [
     ("aggregation.md", include_str!("../../docs/aggregation.md")),
     ("discovery.md", include_str!("../../docs/discovery.md")),
     ("metrics.md", include_str!("../../docs/metrics.md")),
+    ("usage.md", include_str!("../../docs/usage.md")),
     ("upgrade.md", include_str!("../../docs/upgrade.md")),
 ];
 

@@ -127,13 +127,13 @@ pub(super) fn flag(uri: &Uri, known: &str) -> Result<bool, Problem> {
 }
 
 /// Returns the decoded parameters in their order.
-fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+pub(super) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
     let read = Query::<Vec<(String, String)>>::try_from_uri(uri);
     read.map(|Query(pairs)| pairs)
         .map_err(|error| Problem::bad_value(error.to_string()))
 }
 
-fn unknown(name: &str, known: &[&str]) -> Problem {
+pub(super) fn unknown(name: &str, known: &[&str]) -> Problem {
     let name: String = name.chars().take(64).collect();
     Problem::bad_value(match known {
         [] => format!("There is no parameter {name}: this takes none."),

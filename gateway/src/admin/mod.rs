@@ -48,6 +48,7 @@ mod timed_io;
 mod token;
 mod tokens;
 mod traffic;
+mod usage;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -213,6 +214,7 @@ fn router(admin: Arc<Admin>) -> Router {
                 .delete(tenant::delete),
         )
         .route("/api/v1/tenants/{tenant}/keys", get(tenant::keys).post(key::add))
+        .route(usage::PATH, get(usage::show))
         .route("/api/v1/keys", get(keys::show))
         .route(
             "/api/v1/keys/{key}",

@@ -11,7 +11,7 @@ const USAGE: u8 = 2;
 type Codes = &'static [(u8, &'static str)];
 
 /// Codes of commands that have not only the usual ones.
-const CODES: [(&str, Codes); 12] = [
+const CODES: [(&str, Codes); 13] = [
     (
         "run",
         &[
@@ -82,6 +82,10 @@ const CODES: [(&str, Codes); 12] = [
             (FAILED, "no gateway answers, or the config was taken back"),
             (INVALID_CONFIG, "the config is invalid, and the one before is in force"),
         ],
+    ),
+    (
+        "usage",
+        &[(OK, "printed"), (FAILED, "no gateway answers, or it counts no usage")],
     ),
     ("status", &[(OK, "shown"), (FAILED, "no gateway answers")]),
     (

@@ -26,6 +26,7 @@ mod test;
 mod token;
 mod top;
 mod upgrade;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,6 +73,8 @@ enum Command {
     Status(status::Options),
     /// Watch what a running gateway does, drawn anew every second.
     Top(top::Options),
+    /// Print what tenants have used, as a running gateway counted it.
+    Usage(usage::Options),
     /// Make a running gateway read its config again, and report every mistake in it.
     Reload(reload::Options),
     /// Say whether a running gateway takes requests: exit code 0 if it does.
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Status(options) => status::status(&options),
         Command::Top(options) => top::top(&options),
+        Command::Usage(options) => usage::usage(&options),
         Command::Reload(options) => reload::reload(&options),
         Command::Healthcheck(options) => healthcheck::healthcheck(&options),
         Command::Init(options) => init::init(&options),

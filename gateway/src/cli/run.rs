@@ -180,6 +180,14 @@ impl Gateway {
             Arc::clone(&self.state),
             stopping,
         ));
+        let usage = Arc::new(self.usage);
+        let usage_keeper = tokio::spawn(Arc::clone(&usage).keep());
+        let (stop_push, stopping) = tokio::sync::watch::channel(false);
+        let pusher = tokio::spawn(control::push_usage(
+            Arc::clone(&self.live),
+            Arc::clone(&self.state.observer.usage),
+            stopping,
+        ));
         let follower = tokio::spawn(control::follow_files(Arc::clone(&reloader)));
         let counts = self.counts.map(|file| Arc::new(Mutex::new(file)));
         // A process that takes over gets descriptors of its own, so this one keeps some.
@@ -284,6 +292,15 @@ impl Gateway {
                 tracing::error!("the state file was not written: its file system does not answer");
             }
         }
+        usage_keeper.abort();
+        // A round that has begun ends first, because both hold the journal.
+        if tokio::time::timeout(LAST_WRITE, usage.end()).await.is_err() {
+            tracing::error!("the last usage was not written: its file system does not answer");
+        }
+        let _ = stop_push.send(true);
+        let _ = tokio::time::timeout(LAST_EXPORT, pusher).await;
+        // Again, because what was delivered since then need not be delivered again.
+        let _ = tokio::time::timeout(LAST_WRITE, usage.end()).await;
         if let Some(admin) = admin {
             admin.abort();
         }

@@ -12,6 +12,7 @@ use super::{FAILED, INVALID_CONFIG};
 use crate::admin::{self, InheritedAdmin};
 use crate::clock;
 use crate::config;
+use crate::control::UsageKeeper;
 use crate::control::reload::{self, Following};
 use crate::files;
 use crate::hand_over::{self, Passed};
@@ -30,6 +31,7 @@ pub(crate) struct Gateway {
     pub(super) bound: Vec<Bound>,
     pub(super) admin: Option<admin::Bound>,
     pub(super) counts: Option<StateFile>,
+    pub(super) usage: UsageKeeper,
     pub(super) take_over: Option<TakeOver>,
     pub(super) following: Following,
     /// Number of warnings of the config, which have been printed.
@@ -87,6 +89,8 @@ pub(crate) fn start(path: &Path, take_over: Option<&Path>) -> Result<Gateway, u8
         opened.map_err(|error| failed(&format!("the state file {}", path.display()), &error))
     });
     let counts = counts.transpose()?;
+    let usage = UsageKeeper::start(plan.edge.usage.as_deref(), Arc::clone(&state.observer.usage))
+        .map_err(|error| failed("the folder of `usage`", &error))?;
     let from = predecessor.zip(passed);
     Ok(Gateway {
         path: path.to_owned(),
@@ -95,6 +99,7 @@ pub(crate) fn start(path: &Path, take_over: Option<&Path>) -> Result<Gateway, u8
         bound,
         admin,
         counts,
+        usage,
         take_over: take_over.map(|path| TakeOver::new(path, from)),
         following: Following::default(),
         warnings: compiled.warnings.len(),

@@ -58,6 +58,11 @@ impl Timestamp {
     /// Latest time that can be written: 9999-12-31T23:59:59Z.
     pub const LAST: Self = Self(253_402_300_799);
 
+    /// Parses a day or an instant in UTC; `None` if the text is neither.
+    pub fn read_instant(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
     /// Parses a day or an instant in UTC, as in the key file, or a time from now such as `90d`.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use crate::observe;
 use crate::plan::compile::{Compiled, compile_readable};
 use crate::plan::{LivePlan, Plan, State};
 use crate::store::StoreSettings;
+use crate::usage::UsageSettings;
 
 /// Longest wait of a reload for a change of keys or tenants in progress.
 const CHANGE: Duration = Duration::from_secs(1);
@@ -138,6 +139,7 @@ pub fn take_effect(plan: &Plan, state: &State) {
         backend.take_effect(now.moment);
     }
     state.copied.resize(plan.edge.mirrored_total);
+    state.observer.usage.set(plan.edge.usage.as_deref());
     for mirror in plan.listed.iter().filter_map(|route| route.mirror.as_ref()) {
         mirror.mirror.take_effect(now.moment);
     }
@@ -467,6 +469,24 @@ impl Reloading {
                 "the names and addresses of `listeners`, those of `admin`, `workers` and `state_file` cannot change \
                  while the gateway runs: restart it"
                     .to_owned(),
+            );
+        }
+        let folder = |usage: &Option<Arc<UsageSettings>>| {
+            usage
+                .as_ref()
+                .map(|usage| (usage.folder.clone(), usage.replica.clone()))
+        };
+        if let (Some(old), Some(new)) = (folder(&old.usage), folder(&new.usage))
+            && old != new
+        {
+            return Err(
+                "`folder` and `replica` of `usage` cannot change while the gateway runs: restart it".to_owned(),
+            );
+        }
+        let kept = |usage: &Option<Arc<UsageSettings>>| usage.as_ref().is_some_and(|usage| usage.folder.is_some());
+        if kept(&old.usage) != kept(&new.usage) {
+            return Err(
+                "`usage` with a `folder` cannot be turned on or off while the gateway runs: restart it".to_owned(),
             );
         }
         if !StoreSettings::are_same(old.store.as_ref(), new.store.as_ref()) {

@@ -8,12 +8,13 @@ use crate::config::{JwtKeys, Secret};
 use crate::files::FileSet;
 
 /// Settings that decide on no request: begins of their paths, or with `*` for a name.
-const OPERATION: [&str; 8] = [
+const OPERATION: [&str; 9] = [
     "workers",
     "watch",
     "access_log",
     "admin",
     "state_file",
+    "usage",
     "time_limits.drain",
     "listeners.*.address",
     "callers.api_keys.file",

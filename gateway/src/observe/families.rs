@@ -236,6 +236,14 @@ families! {
         "Number of the plan in use, counted from the start";
     Traces: Counter "gateway_traces_total" ["outcome": TraceOutcome]
         "Traces chosen for export, by what became of them";
+    UsageRecords: Gauge "gateway_usage_records" []
+        "Series of usage by minute, hour and day that are kept, of usage.records";
+    UsageWaiting: Gauge "gateway_usage_waiting" []
+        "Events of usage that wait to be delivered";
+    UsageDelivered: Counter "gateway_usage_delivered_total" []
+        "Events of usage that the receiver has taken";
+    UsageDropped: Counter "gateway_usage_dropped_total" []
+        "Events of usage that were dropped because more than usage.push.waiting waited";
     AccessLogDropped: Counter "gateway_access_log_dropped_total" []
         "Requests that are missing in the access log because it could not keep up";
     LogLinesLeftOut: Counter "gateway_log_lines_left_out_total" []

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::counters::{Counters, RouteMetrics};
 use super::families::Family;
 use super::labels::{CallerKind, CallerOutcome, Class};
+use super::page::Page;
 use super::record::RequestRecord;
 use super::tenants::TenantMetrics;
 use crate::rejection::Reason;
+use crate::usage::{Usage, Used};
 
 impl RouteMetrics {
     /// Counts the request. `took` is the time from its head to the last byte of its response.
@@ -59,4 +61,36 @@ impl TenantMetrics {
             }
         }
     }
+}
+
+impl RequestRecord {
+    /// Returns what the request has used. A token's subject is a person and not a key, so its tenant stands for it.
+    pub(super) fn used(&self) -> Used<'_> {
+        let has_key = matches!(
+            self.caller_kind,
+            CallerKind::ApiKey | CallerKind::Basic | CallerKind::Mtls
+        );
+        Used {
+            tenant: self.tenant.as_ref().map(|tenant| &tenant.name),
+            route: self.route.as_ref().map(|route| &route.name),
+            key: self.caller.as_ref().filter(|_| has_key),
+            status: self.status,
+            reason: self.reason,
+            cost: u64::from(self.cost),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
+    }
+}
+
+/// Adds the metrics of usage to the page, if it is on.
+pub(super) fn put_usage(usage: &Usage, page: &mut Page) {
+    if !usage.is_on() {
+        return;
+    }
+    let ledger = usage.ledger();
+    page.put(Family::UsageRecords, &[], ledger.records());
+    page.put(Family::UsageWaiting, &[], ledger.waiting_count());
+    page.put(Family::UsageDelivered, &[], ledger.delivered());
+    page.put(Family::UsageDropped, &[], ledger.dropped());
 }

@@ -39,6 +39,7 @@ use std::thread;
 
 use crate::clock;
 use crate::rejection::Reason;
+use crate::usage::Usage;
 
 pub use access_log::{AccessLog, Target};
 pub use attempts::{Attempt, Attempts};
@@ -77,6 +78,7 @@ pub struct Observer {
     pub rejections: Rejections,
     pub refusal_groups: RefusalGroups,
     pub traces: Arc<Traces>,
+    pub usage: Arc<Usage>,
     unrouted: Arc<RouteMetrics>,
     /// Sees each finished request; only on virtual time.
     watcher: OnceLock<Watcher>,
@@ -94,6 +96,9 @@ impl Observer {
         let dropped = move |page: &mut Page| page.put(Family::AccessLogDropped, &[], log.dropped());
         registry.on_scrape("access_log", Box::new(dropped));
         let traces = Arc::new(Traces::new(Arc::clone(&registry)));
+        let usage = Arc::new(Usage::default());
+        let sampled = Arc::clone(&usage);
+        registry.on_scrape("usage", Box::new(move |page| finished::put_usage(&sampled, page)));
         let unrouted = registry.unrouted();
         Ok(Arc::new(Self {
             registry,
@@ -101,6 +106,7 @@ impl Observer {
             rejections: Rejections::default(),
             refusal_groups: RefusalGroups::default(),
             traces,
+            usage,
             unrouted,
             watcher: OnceLock::new(),
             cutting: AtomicBool::new(false),
@@ -133,6 +139,7 @@ impl Observer {
         let route = record.route.as_ref().unwrap_or(&self.unrouted);
         route.count_request(record, record.used);
         self.registry.process.count_caller(record);
+        self.usage.count(|| record.used());
         if let Some(tenant) = &record.tenant {
             tenant.count(record);
         }

@@ -66,6 +66,9 @@ pub struct RequestRecord {
     pub backend: Option<Arc<str>>,
     /// Attempts of all calls. The times of the calls derive from them.
     pub attempts: Attempts,
+    /// Tokens that the request cost, as far as the type can tell; 0 if it was refused before, or its charge was given
+    /// back.
+    pub cost: u32,
     /// Time limit of the request, set when its limits are charged.
     pub budget: Option<Duration>,
     /// Time from `started` to the last byte; set at the end.

@@ -59,10 +59,14 @@ impl Exchange<'_> {
             self.record
                 .note_fault("a backend's cost is not a number: the route's own holds");
         }
+        let stated = self.stated_cost.total(own);
+        let is_refunded = self.refund.is_refunded();
+        let cost = if is_refunded { 0 } else { stated.unwrap_or(own) };
+        self.record.cost = u32::try_from(cost).unwrap_or(u32::MAX);
         let Some(receipt) = &mut self.receipt else { return };
-        if self.refund.is_refunded() {
+        if is_refunded {
             receipt.refund(Now::read());
-        } else if let Some(cost) = self.stated_cost.total(own) {
+        } else if let Some(cost) = stated {
             receipt.settle(Now::read(), cost);
         }
     }

@@ -66,6 +66,7 @@ use crate::store::StoreSettings;
 use crate::tenancy::{Principal, Tiers};
 use crate::tls::client_authorities::ClientAuthorities;
 use crate::tls::listener::Tls;
+use crate::usage::UsageSettings;
 use crate::wire::parked::ParkedBytes;
 use crate::wire::slow_caller::Rates;
 
@@ -135,6 +136,8 @@ pub struct Edge {
     pub store: Option<StoreSettings>,
     /// Export of traces; `None` exports none.
     pub tracing: Option<Arc<TraceSettings>>,
+    /// What tenants use is counted; `None` counts nothing.
+    pub usage: Option<Arc<UsageSettings>>,
     /// File that keeps the counts of calendar quotas.
     pub state_file: Option<PathBuf>,
     pub admin: Option<AdminAddresses>,

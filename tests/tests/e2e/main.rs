@@ -97,6 +97,7 @@ mod token_commands;
 mod tokens;
 mod tour;
 mod tracing;
+mod usage;
 mod watched_files;
 mod websockets;
 mod whose_fault;

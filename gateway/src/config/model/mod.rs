@@ -38,6 +38,7 @@ mod split;
 mod tier;
 mod tls;
 mod tracing;
+mod usage;
 
 pub use account_limits::AccountLimits;
 pub use added_headers::AddedHeaders;
@@ -76,6 +77,7 @@ pub(super) use tier::check_tenant;
 pub use tier::{Tenant, Tier};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 pub use tracing::{Otlp, Tracing};
+pub use usage::{PushToken, Usage, UsagePush};
 
 use std::path::PathBuf;
 
@@ -120,6 +122,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Which traces are sent to a collector. Left out, none are.
     pub tracing: Option<Tracing>,
+    /// What tenants use, counted by route, key and minute. Left out, or `off`, it is not counted.
+    pub usage: Option<Usage>,
     /// Which credentials are taken, and what they stand for.
     pub callers: Callers,
     /// Limits by tier. `free`, `basic`, `premium` and `enterprise` exist already; what is written here overrides them
@@ -164,6 +168,7 @@ impl Read for Config {
             let path_policy = f.section_anyway("path_policy");
             let access_log = f.sound(|f| f.optional("access_log")).unwrap_or(AccessLog::Stdout);
             let tracing = f.sound(|f| f.optional("tracing"));
+            let usage = f.sound(|f| f.optional("usage"));
             let callers = f.section("callers").or_else(|| f.default_section("callers"));
             let tiers = tier::tiers(f);
             let (tenants, tenants_file) = tier::tenants(f);
@@ -191,6 +196,7 @@ impl Read for Config {
                 path_policy: path_policy?,
                 access_log,
                 tracing,
+                usage,
                 tiers,
                 tenants,
                 tenants_file,

@@ -35,6 +35,7 @@ pub mod tenants;
 mod tests;
 mod tls_files;
 mod tracing;
+mod usage;
 mod wanted;
 mod warnings;
 
@@ -126,6 +127,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let revocations = callers::revocations(&mut compiler);
     let store = shared_store::compile(&mut compiler);
     let tracing = tracing::compile(&mut compiler);
+    let usage = usage::compile(&mut compiler);
     let authenticator = callers::compile(&mut compiler, &tables);
     let routes = routes::compile(&mut compiler, &mut tables, &backends);
     if let (Some(read), Some(tables), Some(routes)) = (of_file, &tables, &routes) {
@@ -171,6 +173,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         // Read at the start alone.
         access_log: _,
         tracing: _,
+        usage: _,
         client_address,
         time_limits,
         request_limits,
@@ -237,6 +240,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             workers,
             store,
             tracing,
+            usage,
             state_file: state_file.as_ref().map(|file| file.value.clone()),
             admin,
             operator_token: operator_token.flatten(),

@@ -35,8 +35,20 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<Arc<TraceSettings>>
         }
         None => Some(Vec::new()),
     };
+    let address = address(compiler, url, "tracing.otlp.url", SAMPLE)?;
+    if address.path() == "/" {
+        let message = "`tracing.otlp.url`: the address has no path";
+        let mistake = Mistake::new(Code::BadValue, url.span(), message);
+        compiler.mistake(mistake.hint("most collectors take traces at `/v1/traces`"));
+        return None;
+    }
+    if address.port() == Some(GRPC_PORT) {
+        let message = "`tracing.otlp.url`: 4317 is usually the port for gRPC; this sends JSON over HTTP";
+        let doubt = Mistake::new(Code::Doubtful, url.span(), message).hint("that of HTTP is 4318");
+        compiler.warnings.push(doubt);
+    }
     Some(Arc::new(TraceSettings {
-        url: address(compiler, url)?,
+        url: address,
         headers: headers?,
         time_limit: **time_limit,
         sample: Share::new(sample.get()),
@@ -45,18 +57,19 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Option<Arc<TraceSettings>>
     }))
 }
 
-fn address(compiler: &mut Compiler<'_>, written: &At<String>) -> Option<Url> {
+/// Returns an address that is sent to. `setting` is its path in the config, `sample` a hint at a good one.
+pub(super) fn address(compiler: &mut Compiler<'_>, written: &At<String>, setting: &str, sample: &str) -> Option<Url> {
     let wrong = |why: String, hint: &str| {
-        Mistake::new(Code::BadValue, written.span(), format!("`tracing.otlp.url`: {why}")).hint(hint.to_owned())
+        Mistake::new(Code::BadValue, written.span(), format!("`{setting}`: {why}")).hint(hint.to_owned())
     };
     let url = match Url::parse(written) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => url,
         Ok(_) => {
-            compiler.mistake(wrong("it begins with `http://` or `https://`".to_owned(), SAMPLE));
+            compiler.mistake(wrong("it begins with `http://` or `https://`".to_owned(), sample));
             return None;
         }
         Err(error) => {
-            compiler.mistake(wrong(format!("this is not a URL: {error}"), SAMPLE));
+            compiler.mistake(wrong(format!("this is not a URL: {error}"), sample));
             return None;
         }
     };
@@ -65,24 +78,15 @@ fn address(compiler: &mut Compiler<'_>, written: &At<String>) -> Option<Url> {
         compiler.mistake(wrong("a URL with a password is shown in logs".to_owned(), hint).secret());
         return None;
     }
-    if url.path() == "/" {
-        let mistake = wrong(
-            "the address has no path".to_owned(),
-            "most collectors take traces at `/v1/traces`",
-        );
-        compiler.mistake(mistake);
-        return None;
-    }
-    if url.port() == Some(GRPC_PORT) {
-        let message = "`tracing.otlp.url`: 4317 is usually the port for gRPC; this sends JSON over HTTP";
-        let doubt = Mistake::new(Code::Doubtful, written.span(), message).hint("that of HTTP is 4318");
-        compiler.warnings.push(doubt);
-    }
     Some(url)
 }
 
 /// Reads header fields, one `name: value` a line. Empty lines and those that begin with `#` say nothing.
-fn fields(compiler: &mut Compiler<'_>, file: &At<PathBuf>, content: &[u8]) -> Option<Vec<(HeaderName, HeaderValue)>> {
+pub(super) fn fields(
+    compiler: &mut Compiler<'_>,
+    file: &At<PathBuf>,
+    content: &[u8],
+) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let text = String::from_utf8_lossy(content);
     let mut fields = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
