@@ -4,7 +4,7 @@
 //! From the top: [`cli`] · [`hand_over`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
 //! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`observe`] · [`config`], [`headers`] ·
 //! [`usage`], [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
-//! [`clock`], [`files`], [`header_fields`], [`setting`], [`stale_cache`] · the `policies` crate.
+//! [`clock`], [`files`], [`header_fields`], [`import`], [`setting`], [`stale_cache`] · the `policies` crate.
 
 // Tests read files that they have written themselves.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -26,6 +26,7 @@ pub mod hand_over;
 pub mod header_fields;
 pub mod headers;
 pub mod identity;
+pub mod import;
 pub mod json;
 pub mod limits;
 pub mod observe;

@@ -32,6 +32,7 @@ mod redirect;
 mod request_head;
 mod respond;
 mod route_rules;
+mod self_service;
 mod several_backends;
 
 use std::panic::AssertUnwindSafe;
@@ -125,7 +126,15 @@ async fn call(
             // Its parts begin and end one after the other within a poll.
             clock::read_anew_in_each_poll(Box::pin(exchange.call_aggregate(request, aggregate, body))).await
         }
-        Destination::Respond { status, headers, body } => Ok(respond::directly(status, headers, body)),
+        Destination::Respond {
+            status,
+            headers,
+            tells_limits: true,
+            ..
+        } => Ok(exchange.own_plan(status, headers, &request.principal)),
+        Destination::Respond {
+            status, headers, body, ..
+        } => Ok(respond::directly(status, headers, body)),
         Destination::Redirect(redirect) => exchange.redirect(redirect, &request),
     }
 }

@@ -600,6 +600,7 @@ mod tests {
 
     fn endless() -> Box<Violation> {
         Box::new(Violation {
+            most: 20,
             wait: MAX,
             ..*violation()
         })
@@ -722,6 +723,7 @@ mod tests {
 
     fn violation() -> Box<Violation> {
         Box::new(Violation {
+            most: 20,
             limits: vec!["free".into(), "a \"quoted\" one".into()],
             by: SettingId::HEAD_BYTES,
             wait: Duration::from_millis(2001),

@@ -155,6 +155,8 @@ pub struct Violation {
     /// `RateLimit-Policy` and `RateLimit` of the limits that refused.
     pub policy: HeaderValue,
     pub state: HeaderValue,
+    /// The most that the limit with the longest wait grants, for fields that older clients read.
+    pub most: u64,
 }
 
 impl Reason {

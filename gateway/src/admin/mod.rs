@@ -43,6 +43,7 @@ mod state;
 mod status;
 mod stream_slots;
 mod tenant;
+mod tenant_metrics;
 mod tenants;
 mod timed_io;
 mod token;
@@ -214,7 +215,7 @@ fn router(admin: Arc<Admin>) -> Router {
                 .delete(tenant::delete),
         )
         .route("/api/v1/tenants/{tenant}/keys", get(tenant::keys).post(key::add))
-        .route(usage::PATH, get(usage::show))
+        .route("/api/v1/usage", get(usage::show))
         .route("/api/v1/keys", get(keys::show))
         .route(
             "/api/v1/keys/{key}",

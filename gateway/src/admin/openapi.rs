@@ -236,6 +236,18 @@ const OPERATIONS: &[Operation] = &[
         200,
     ),
     (
+        "/api/v1/usage",
+        "get",
+        Needs::Read,
+        "Show what tenants have used",
+        &[
+            "tenant", "route", "key", "from", "to", "by", "format", "limit", "offset",
+        ],
+        None,
+        "Object",
+        200,
+    ),
+    (
         "/api/v1/keys",
         "get",
         Needs::Read,
@@ -554,6 +566,7 @@ fn schemas() -> Value {
     let tenant = json!({
         "name": text(), "tiers": { "type": "array", "items": text() }, "disabled": { "type": "boolean" },
         "api_keys": count(), "requests": { "type": "object" }, "limits": { "type": "array" },
+        "usage": { "type": "object" }, "rejections": { "type": "array" },
         "record": { "anyOf": [reference("TenantRecord"), { "type": "null" }] },
     });
     let page = |name: &str, item: &str| {

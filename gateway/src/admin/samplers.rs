@@ -7,6 +7,7 @@ use policies::breaker::State;
 use policies::health;
 
 use super::state::Admin;
+use super::tenant_metrics;
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::revocations::RevokedKind;
 use crate::call::backend::Backend;
@@ -48,6 +49,7 @@ fn sample(admin: &Admin, page: &mut Page) {
             );
         }
     }
+    tenant_metrics::sample(&plan, gateway.state.observer.registry.tenants.all(), page);
     page.put(Family::MirroredBytes, &[], gateway.state.copied.held());
     for listener in &gateway.live.load().edge.listeners {
         let shown = listener.tls.iter().flat_map(|tls| tls.shown.iter());

@@ -25,6 +25,10 @@ use crate::control::changes::tenants::{Unusable, change as change_tenant, read, 
 use crate::control::changes::{Changed, Order};
 use crate::control::notices;
 use crate::tenancy::record::TenantRecord;
+use crate::usage::events;
+
+/// Number of refusals that are shown of a tenant.
+const NEWEST: usize = 10;
 
 pub(super) async fn show(
     _: NoParameters,
@@ -36,6 +40,15 @@ pub(super) async fn show(
     let known = tenants::known_tenant(&admin, &plan, &name).ok_or_else(change::absent)?;
     let shown = tenants::entry(&plan, &name, &known, clock::Now::read());
     let mut shown = serde_json::to_value(shown).unwrap_or_default();
+    let observer = &admin.gateway.state.observer;
+    if observer.usage.is_on() {
+        let (today, this_month) = observer.usage.of_tenant(&name).unwrap_or_default();
+        shown["usage"] = json!({ "today": events::numbers(&today), "this_month": events::numbers(&this_month) });
+    }
+    let mut refused = observer.rejections.newest(usize::MAX);
+    refused.retain(|recent| recent.tenant.as_deref() == Some(&*name));
+    refused.truncate(NEWEST);
+    shown["rejections"] = json!(refused);
     shown["record"] = record.as_deref().map_or(Value::Null, |record| view(record).into());
     Ok(change::answer(
         StatusCode::OK,

@@ -24,8 +24,6 @@ use crate::observe::timestamp::Timestamp;
 use crate::rejection::Reason;
 use crate::usage::{By, Counts, Query, Row, Usage, events};
 
-/// Path of the resource.
-pub(super) const PATH: &str = "/api/v1/usage";
 /// Number of rows of a page, unless the request says otherwise.
 const USUAL_LIMIT: usize = 1000;
 /// Maximum number of rows of a page.
@@ -225,6 +223,8 @@ fn quoted(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::usage::Names;
+
+    const PATH: &str = "/api/v1/usage";
 
     /// 2026-11-30T19:30:20Z.
     const NOW: Duration = Duration::from_secs(1_796_067_020);

@@ -1,5 +1,6 @@
 //! `gateway check`: checks a config, and shows how long requests may take with it.
 
+mod against;
 mod key_tiers;
 mod precedence;
 mod shared_limits;
@@ -9,9 +10,9 @@ mod time_tree;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{ConfigFile, INVALID_CONFIG, OK};
+use super::{ConfigFile, FAILED, INVALID_CONFIG, OK};
 use crate::clock;
 use crate::config::Loaded;
 use crate::control::reload;
@@ -28,11 +29,14 @@ pub(super) struct Options {
     /// Number of replicas for which shared limits are shown; 1, 3 and 10 if it is left out.
     #[arg(long, value_name = "NUMBER")]
     replicas: Option<NonZeroU32>,
+    /// Compare the routes with the operations of an OpenAPI description, in YAML or JSON.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
 }
 
 pub(super) fn check(options: &Options) -> u8 {
     let Ok(observer) = Observer::start(&Target::Off) else {
-        return super::FAILED;
+        return FAILED;
     };
     let state = State::new(observer);
     let path = options.file.path();
@@ -45,9 +49,24 @@ pub(super) fn check(options: &Options) -> u8 {
             let _ = stderr().write_all(warnings.as_bytes());
             let page = page(path, &compiled.plan, &loaded, options.quiet, options.replicas);
             let _ = stdout().write_all(page.as_bytes());
+            let compared = options
+                .against
+                .as_ref()
+                .map(|file| against::compare(file, &compiled.plan));
+            let code = match compared {
+                None => OK,
+                Some(Ok((text, is_same))) => {
+                    let _ = stdout().write_all(text.as_bytes());
+                    if is_same { OK } else { FAILED }
+                }
+                Some(Err(why)) => {
+                    let _ = writeln!(stderr(), "gateway check: {why}");
+                    FAILED
+                }
+            };
             // The process ends. To free a large config value by value would only take time.
             std::mem::forget((compiled, loaded, state));
-            OK
+            code
         }
         Err(invalid) => {
             let _ = stderr().write_all(invalid.render(stderr().is_terminal()).as_bytes());

@@ -11,7 +11,7 @@ const USAGE: u8 = 2;
 type Codes = &'static [(u8, &'static str)];
 
 /// Codes of commands that have not only the usual ones.
-const CODES: [(&str, Codes); 13] = [
+const CODES: [(&str, Codes); 15] = [
     (
         "run",
         &[
@@ -24,8 +24,8 @@ const CODES: [(&str, Codes); 13] = [
     (
         "check",
         &[
-            (OK, "the config is good"),
-            (FAILED, "failed"),
+            (OK, "the config is good, and --against finds no difference"),
+            (FAILED, "failed, or --against finds a difference"),
             (INVALID_CONFIG, "the config is invalid"),
         ],
     ),
@@ -86,6 +86,20 @@ const CODES: [(&str, Codes); 13] = [
     (
         "usage",
         &[(OK, "printed"), (FAILED, "no gateway answers, or it counts no usage")],
+    ),
+    (
+        "krakend",
+        &[
+            (OK, "the config is written"),
+            (FAILED, "the configuration cannot be read"),
+        ],
+    ),
+    (
+        "openapi",
+        &[
+            (OK, "the config is written"),
+            (FAILED, "the description cannot be read"),
+        ],
     ),
     ("status", &[(OK, "shown"), (FAILED, "no gateway answers")]),
     (

@@ -9,6 +9,7 @@ mod doctor;
 mod exit_codes;
 mod explain;
 mod healthcheck;
+mod import;
 mod init;
 mod key;
 mod manual;
@@ -79,6 +80,9 @@ enum Command {
     Reload(reload::Options),
     /// Say whether a running gateway takes requests: exit code 0 if it does.
     Healthcheck(healthcheck::Options),
+    /// Make a config of what another gateway or a description of an API says.
+    #[command(subcommand)]
+    Import(import::Command),
     /// Write a config to begin with.
     Init(init::Options),
     /// Write the JSON schema of the config, for editors that complete and check while one types.
@@ -153,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Usage(options) => usage::usage(&options),
         Command::Reload(options) => reload::reload(&options),
         Command::Healthcheck(options) => healthcheck::healthcheck(&options),
+        Command::Import(command) => import::import(&command),
         Command::Init(options) => init::init(&options),
         Command::Schema => schema::schema(),
         Command::Tenant(command) => tenant::tenant(&command),

@@ -16,6 +16,7 @@ pub mod entry_lines;
 mod fields;
 mod foreign;
 mod forms;
+mod free_document;
 mod hint;
 mod indentation;
 mod json;
@@ -52,6 +53,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::rc::Rc;
 
+pub use free_document::read_document;
 pub use hint::{did_you_mean, for_missing_file};
 pub use mistake::{Code, Mistake, Mistakes};
 pub use model::*;

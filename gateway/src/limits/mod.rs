@@ -27,7 +27,7 @@ pub use self::kinds::InFlightGuard;
 use self::kinds::{Account, NotTaken, Taken, Terms};
 use self::leased::Verdict;
 use self::owner::{Owner, OwnerKey};
-pub use self::ratelimit_headers::granted;
+pub use self::ratelimit_headers::{granted, legacy};
 pub use self::refund::RefundFacts;
 use self::store::{Opened, Origin, Table};
 use crate::clock::{self, Now};
@@ -492,6 +492,7 @@ fn refusal(charges: &[Charge], index: usize, told: Duration, now: Now) -> Reject
         limits: refused.iter().map(|(held, _)| Arc::clone(&held.limit.name)).collect(),
         by: longest.limit.setting,
         wait,
+        most: longest.account.terms().most(),
         policy: ratelimit_headers::policy(refused.iter().map(|(held, _)| *held)),
         state: ratelimit_headers::exhausted(refused.iter().map(|(held, wait)| (*held, *wait))),
     });
@@ -538,6 +539,11 @@ impl Receipt {
     /// Adds `RateLimit-Policy` and `RateLimit` to an answer.
     pub fn tell(&self, headers: &mut HeaderMap, now: Now) {
         ratelimit_headers::tell(&self.taken, headers, now);
+    }
+
+    /// Adds the fields that older clients read.
+    pub fn tell_legacy(&self, headers: &mut HeaderMap, now: Now) {
+        ratelimit_headers::tell_legacy(&self.taken, headers, now);
     }
 }
 

@@ -16,6 +16,9 @@ use crate::limits::kinds::{Account, Terms};
 use crate::limits::{Charge, Mode};
 
 pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 pub(crate) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Returns the `RateLimit-Policy` value of one limit.
@@ -49,6 +52,36 @@ pub(crate) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Charge, Duration)>
     }))
 }
 
+/// Adds `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, which tell of one limit. No standard defines
+/// them; here the last one is a number of seconds from now, as in `RateLimit`.
+pub fn legacy(headers: &mut HeaderMap, most: u64, remaining: u64, reset: u64) {
+    headers.insert(X_RATELIMIT_LIMIT, HeaderValue::from(most));
+    headers.insert(X_RATELIMIT_REMAINING, HeaderValue::from(remaining));
+    headers.insert(X_RATELIMIT_RESET, HeaderValue::from(reset));
+}
+
+/// Adds the fields that older clients read, for the limit that admits the fewest further requests like this one.
+pub(crate) fn tell_legacy(charged: &[Charge], headers: &mut HeaderMap, now: Now) {
+    let is_told = |held: &&Charge| held.limit.mode == Mode::Enforce && held.account.terms().kind().is_told();
+    let requests = |held: &&Charge| held.account.balance(now) / held.cost.max(1);
+    let Some(held) = charged.iter().filter(is_told).min_by_key(requests) else {
+        return;
+    };
+    let (remaining, reset) = left(held, now);
+    legacy(headers, held.account.terms().most(), remaining, reset);
+}
+
+/// Returns what is left of a limit, and the seconds until there is more.
+fn left(held: &Charge, now: Now) -> (u64, u64) {
+    let remaining = held.account.balance(now);
+    // If the next request like this one would be refused, this is the wait that the rejection would tell.
+    let reset = match held.account.wait_for(now, held.cost.max(1)) {
+        Duration::ZERO => held.account.reset_in(now, remaining),
+        wait => wait,
+    };
+    (remaining, header_fields::whole_seconds(bounded(&held.account, reset)))
+}
+
 pub(crate) fn tell(charged: &[Charge], headers: &mut HeaderMap, now: Now) {
     let is_told = |held: &&Charge| held.limit.mode == Mode::Enforce && held.account.terms().kind().is_told();
     let told = || charged.iter().filter(is_told);
@@ -62,17 +95,11 @@ pub(crate) fn tell(charged: &[Charge], headers: &mut HeaderMap, now: Now) {
     headers.insert(
         RATELIMIT,
         header_fields::ratelimit(told().map(|held| {
-            let remaining = held.account.balance(now);
-            // If the next request like this one would be refused, this is the wait that the rejection would tell.
-            let reset = match held.account.wait_for(now, held.cost.max(1)) {
-                Duration::ZERO => held.account.reset_in(now, remaining),
-                wait => wait,
-            };
-            let reset = bounded(&held.account, reset);
+            let (remaining, reset) = left(held, now);
             header_fields::Balance {
                 limit: &held.limit.name,
                 remaining,
-                reset: header_fields::whole_seconds(reset),
+                reset,
             }
         })),
     );

@@ -236,6 +236,12 @@ families! {
         "Number of the plan in use, counted from the start";
     Traces: Counter "gateway_traces_total" ["outcome": TraceOutcome]
         "Traces chosen for export, by what became of them";
+    TenantRequests: Counter "gateway_tenant_requests_total" ["tenant"]
+        "Requests of the tenants of metrics.tenants";
+    TenantRefusals: Counter "gateway_tenant_refusals_total" ["tenant", "reason": Reason]
+        "Requests of these tenants that the gateway refused or failed, by reason";
+    TenantLimitRemaining: Gauge "gateway_tenant_limit_remaining" ["tenant", "limit"]
+        "Tokens that these tenants have left of each limit of their tier";
     UsageRecords: Gauge "gateway_usage_records" []
         "Series of usage by minute, hour and day that are kept, of usage.records";
     UsageWaiting: Gauge "gateway_usage_waiting" []

@@ -49,8 +49,11 @@ impl Counters {
 }
 
 impl TenantMetrics {
-    pub(super) fn count(&self, record: &RequestRecord) {
+    pub(crate) fn count(&self, record: &RequestRecord) {
         self.requests.fetch_add(1, Relaxed);
+        if let Some(reason) = record.reason {
+            self.count_refused(reason);
+        }
         match record.reason {
             None | Some(Reason::CallerGone) => {}
             Some(Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight) => {

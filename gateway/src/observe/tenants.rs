@@ -8,10 +8,21 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::rejection::Reason;
 
 /// Maximum number of counted tenants.
 pub const MOST: usize = 1000;
+
+/// Tenants that have metrics of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Number of the busiest tenants.
+    pub top: usize,
+    /// Tenants that are shown in any case.
+    pub names: Vec<Arc<str>>,
+}
 
 /// Requests of one tenant.
 #[derive(Debug)]
@@ -21,6 +32,8 @@ pub struct TenantMetrics {
     pub(super) requests: AtomicU64,
     pub(super) limited: AtomicU64,
     pub(super) rejected: AtomicU64,
+    /// By the reason's place; made by the first refusal.
+    refused: OnceLock<Box<[AtomicU64; Reason::ALL.len()]>>,
 }
 
 /// All counted tenants.
@@ -38,6 +51,7 @@ impl TenantMetrics {
             requests: AtomicU64::new(0),
             limited: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            refused: OnceLock::new(),
         }
     }
 
@@ -53,6 +67,21 @@ impl TenantMetrics {
     /// Returns the number of requests that a limit rejected.
     pub fn limited(&self) -> u64 {
         self.limited.load(Relaxed)
+    }
+
+    /// Counts a refusal.
+    pub(super) fn count_refused(&self, reason: Reason) {
+        let refused = self
+            .refused
+            .get_or_init(|| Box::new(std::array::from_fn(|_| AtomicU64::new(0))));
+        refused[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Returns the reasons for which requests were refused, with their numbers.
+    pub fn refused(&self) -> Vec<(Reason, u64)> {
+        let counts = self.refused.get().into_iter().flat_map(|counts| counts.iter());
+        let all = Reason::ALL.into_iter().zip(counts.map(|count| count.load(Relaxed)));
+        all.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Returns the number of requests that the gateway rejected or failed for another reason.
@@ -107,7 +136,6 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::super::record::RequestRecord;
     use super::*;
-    use crate::rejection::Reason;
 
     #[test]
     fn a_tenant_has_one_set_of_counters_and_its_latest_tier() {

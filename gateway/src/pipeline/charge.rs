@@ -74,7 +74,11 @@ impl Exchange<'_> {
     /// Tells the caller in the response what its limits have left.
     pub(super) fn with_limits_told(&self, mut response: Response<Content>) -> Response<Content> {
         if let (Some(receipt), true) = (&self.receipt, self.tells_limits) {
-            receipt.tell(response.headers_mut(), Now::read());
+            let now = Now::read();
+            receipt.tell(response.headers_mut(), now);
+            if self.plan.edge.legacy_limit_fields {
+                receipt.tell_legacy(response.headers_mut(), now);
+            }
         }
         response
     }

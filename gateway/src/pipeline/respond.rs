@@ -5,7 +5,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::exchange::Exchange;
 use crate::clock::Now;
+use crate::header_fields;
 use crate::headers;
+use crate::limits;
 use crate::problem;
 use crate::rejection::Rejection;
 use crate::response::{AnswerBody, Content};
@@ -52,8 +54,20 @@ impl Exchange<'_> {
             false => problem::answer(rejection, request_id),
         };
         // A rejection by a limit tells of the limits that refused; any other, of all that were charged.
-        if let (Some(receipt), None, true) = (&self.receipt, rejection.violation(), self.tells_limits) {
-            receipt.tell(response.headers_mut(), Now::read());
+        let is_legacy = self.plan.edge.legacy_limit_fields;
+        match (&self.receipt, rejection.violation()) {
+            (_, Some(violation)) if is_legacy => {
+                let reset = header_fields::whole_seconds(violation.wait);
+                limits::legacy(response.headers_mut(), violation.most, 0, reset);
+            }
+            (Some(receipt), None) if self.tells_limits => {
+                let now = Now::read();
+                receipt.tell(response.headers_mut(), now);
+                if is_legacy {
+                    receipt.tell_legacy(response.headers_mut(), now);
+                }
+            }
+            _ => {}
         }
         response.map(Content::Whole)
     }

@@ -57,6 +57,7 @@ use crate::json::Workspace;
 use crate::limits::store::TermsByOwner;
 use crate::limits::store::local::account_caps::AccountLimits;
 use crate::observe::Observer;
+use crate::observe::tenants::Shown;
 use crate::observe::traces::TraceSettings;
 use crate::overload::WorkerLoads;
 use crate::routing::{PathPolicy, Table};
@@ -114,6 +115,8 @@ pub struct Plan {
     /// The settings that can decide on a request.
     pub settings: Arc<Settings>,
     /// The config as written, for the admin API.
+    /// Tenants that have metrics of their own; `None` shows none.
+    pub metric_tenants: Option<Shown>,
     pub outline: Arc<Outline>,
 }
 
@@ -183,6 +186,8 @@ pub struct Edge {
     pub write: Duration,
     pub drain_notice: Duration,
     pub drain: Duration,
+    /// Whether answers also have the fields of limits that older clients read.
+    pub legacy_limit_fields: bool,
     /// Header fields for responses outside of any route.
     pub finish: Option<Arc<ResponseHeaders>>,
 }

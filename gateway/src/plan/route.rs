@@ -106,6 +106,8 @@ pub enum Target {
         status: StatusCode,
         headers: HeaderMap,
         body: Bytes,
+        /// Whether the body is the caller's own plan.
+        tells_limits: bool,
     },
     Redirect(Redirect),
 }
@@ -122,6 +124,7 @@ pub enum Destination<'r> {
         status: StatusCode,
         headers: &'r HeaderMap,
         body: &'r Bytes,
+        tells_limits: bool,
     },
     Redirect(&'r Redirect),
 }
@@ -139,10 +142,16 @@ impl Target {
                 rewrite: rewrite.as_ref(),
             },
             Self::Aggregate(aggregate) => Destination::Aggregate(aggregate),
-            Self::Respond { status, headers, body } => Destination::Respond {
+            Self::Respond {
+                status,
+                headers,
+                body,
+                tells_limits,
+            } => Destination::Respond {
                 status: *status,
                 headers,
                 body,
+                tells_limits: *tells_limits,
             },
             Self::Redirect(redirect) => Destination::Redirect(redirect),
         }

@@ -32,6 +32,8 @@ const LARGEST: u64 = 1 << 30;
 const LEAST_GROWTH: u64 = 1 << 20;
 /// Longest header and longest names of a series, in bytes.
 const MAX_LINE: usize = 1 << 20;
+/// Maximum number of files that are remembered as unreadable.
+const MOST_UNREADABLE: usize = 100;
 const ENDING: &str = "usage";
 
 /// First line of a file.
@@ -59,6 +61,8 @@ pub struct Journal {
     /// Lock that is held as long as this process runs. It holds the time of the last write.
     lock: File,
     is_failing: bool,
+    /// Files that cannot be read, which is told once.
+    unreadable: Vec<PathBuf>,
 }
 
 /// What a process that has ended left behind.
@@ -95,6 +99,7 @@ impl Journal {
             taken_over: Vec::new(),
             lock,
             is_failing: false,
+            unreadable: Vec::new(),
         })
     }
 
@@ -111,28 +116,31 @@ impl Journal {
                 .and_then(|name| name.to_str())
                 .unwrap_or_default()
                 .to_owned();
-            if path.extension().is_none_or(|ending| ending != ENDING) || *epoch == *self.epoch {
+            if path.extension().is_none_or(|ending| ending != ENDING)
+                || *epoch == *self.epoch
+                || self.unreadable.contains(&path)
+            {
                 continue;
             }
             match read(&path, epoch) {
                 Ok(Some(one)) => found.push(one),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(file = %path.display(), %error, "usage of an earlier process cannot be read")
+                    tracing::error!(file = %path.display(), %error, "usage of an earlier process cannot be read");
+                    if self.unreadable.len() < MOST_UNREADABLE {
+                        self.unreadable.push(path);
+                    }
                 }
             }
         }
         // One that has taken over another was killed before it could delete that.
-        self.taken_over
-            .extend(found.iter().flat_map(|(header, _)| header.taken_over.iter().cloned()));
+        let of_others = found.iter().flat_map(|(header, _)| header.taken_over.iter().cloned());
+        let taken_over: Vec<_> = of_others.chain(self.taken_over.iter().cloned()).collect();
         let (gone, mut left): (Vec<_>, Vec<_>) = found
             .into_iter()
             .map(|(_, left)| left)
-            .partition(|left| self.taken_over.contains(&left.epoch));
-        self.taken_over
-            .retain(|epoch| gone.iter().any(|gone| gone.epoch == *epoch));
-        gone.into_iter().for_each(Left::delete);
-        self.taken_over.clear();
+            .partition(|left| taken_over.contains(&left.epoch));
+        self.delete(gone);
         left.sort_by(|one, other| one.epoch.cmp(&other.epoch));
         Ok(left)
     }
@@ -142,11 +150,23 @@ impl Journal {
     /// # Errors
     /// If the own file cannot be written. Then what was left behind stays.
     pub fn take_over(&mut self, left: &mut Vec<Left>, snapshot: &[Entry]) -> io::Result<()> {
-        self.taken_over = left.iter().map(|left| left.epoch.clone()).collect();
+        self.taken_over.extend(left.iter().map(|left| left.epoch.clone()));
         self.write_anew(snapshot)?;
-        left.drain(..).for_each(Left::delete);
-        self.taken_over.clear();
+        self.delete(left.drain(..));
         Ok(())
+    }
+
+    /// Deletes files that are taken over. One that cannot be deleted is named in the own file, so that nobody reads it
+    /// again.
+    fn delete(&mut self, gone: impl IntoIterator<Item = Left>) {
+        for left in gone {
+            let (epoch, path) = (left.epoch.clone(), left.path.clone());
+            self.taken_over.retain(|known| *known != epoch);
+            if !left.delete() {
+                self.taken_over.push(epoch);
+                self.unreadable.push(path);
+            }
+        }
     }
 
     /// Whether the file should be written anew, because it has grown or could not be written.
@@ -240,15 +260,18 @@ impl Journal {
 const ENDED: &str = "ended";
 
 impl Left {
-    fn delete(self) {
+    /// Returns false if the file stays.
+    fn delete(self) -> bool {
         // The lock goes last, so that nobody can take the name before the file is gone.
         for path in [&self.path, &lock_path(&self.path)] {
             if let Err(error) = fs::remove_file(path)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(file = %path.display(), %error, "cannot be deleted");
+                tracing::error!(file = %path.display(), %error, "usage that was taken over cannot be deleted");
+                return false;
             }
         }
+        true
     }
 }
 

@@ -34,6 +34,7 @@ mod soak;
 mod split;
 pub(crate) mod steady;
 mod tiers;
+mod usage;
 
 use std::fmt;
 use std::path::Path;
@@ -89,7 +90,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 27] = [
+pub const SCENARIOS: [Scenario; 28] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -191,6 +192,12 @@ pub const SCENARIOS: [Scenario; 27] = [
         about: "three gateways that share their limits through one Redis (needs redis-server and redis-tools)",
         long: true,
         run: |b| Box::pin(replicas::run(b)),
+    },
+    Scenario {
+        name: "usage",
+        about: "what two gateways count of 100,000 requests, one of them killed, and what a failing receiver gets",
+        long: true,
+        run: |b| Box::pin(usage::run(b)),
     },
     Scenario {
         name: "rolling",

@@ -56,6 +56,7 @@ mod http2_corpus;
 mod http2_floods;
 mod http2_interim;
 mod http2_peers;
+mod import;
 mod issuers;
 mod json_limits;
 mod leaving;

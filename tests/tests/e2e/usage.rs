@@ -1,11 +1,12 @@
 //! Checks that usage is what the metrics counted, survives a kill and a take-over, and reaches a receiver exactly once.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use fixtures::api_keys::{KeyLine, key_file};
 use fixtures::fleet::{Behaviour, Handle};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::configs::Config;
 use tests::{Gateway, Setup, Signal, cli, eventually};
 
@@ -147,7 +148,7 @@ async fn without_usage_nothing_is_counted() {
     let (_fleet, [users]) = backends(["users"]).await;
     let setup = setup("{}", &users);
     let gateway = setup.start().await;
-    let config = std::fs::read_to_string(gateway.path("gateway.yaml")).expect("it is there");
+    let config = fs::read_to_string(gateway.path("gateway.yaml")).expect("it is there");
     gateway.reload(config.replace("usage: {}", "")).await;
     assert_eq!(gateway.get("/open").send().await.status, 200);
     assert_eq!(gateway.admin("/api/v1/usage").send().await.status, 404);
@@ -232,11 +233,11 @@ async fn a_kill_loses_at_most_a_second_and_the_next_process_says_so() {
 
 /// Returns the number of requests in the lines of use of all files in the folder.
 fn written(folder: &Path) -> u64 {
-    let files = std::fs::read_dir(folder.join("usage")).expect("the folder is there");
+    let files = fs::read_dir(folder.join("usage")).expect("the folder is there");
     let files = files.map(|entry| entry.expect("it is there").path());
     let files = files.filter(|path| path.extension().is_some_and(|ending| ending == "usage"));
     let count = |line: &str| line.strip_prefix("U ")?.split(' ').nth(1)?.parse::<u64>().ok();
-    let all = files.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    let all = files.map(|path| fs::read_to_string(path).unwrap_or_default());
     all.map(|text| text.lines().filter_map(count).sum::<u64>()).sum()
 }
 
@@ -386,4 +387,92 @@ async fn the_commands_of_the_docs_work() {
         run += 1;
     }
     assert_eq!(run, 5);
+}
+
+#[tokio::test]
+async fn a_caller_is_told_its_own_plan_and_never_that_of_another() {
+    let (_fleet, [users]) = backends(["users"]).await;
+    let setup = setup("{}", &users);
+    let gateway = setup.start().await;
+    let config = fs::read_to_string(gateway.path("gateway.yaml")).expect("it is there");
+    let plan =
+        "  plan: { match: { path: /plan }, access: { any_of: [api_key, anonymous] }, respond: { limits: true } }\n";
+    gateway.reload(config + plan).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/users").key("key-acme-1").send().await.status, 200);
+    }
+    assert_eq!(gateway.get("/users").key("key-globex-1").send().await.status, 200);
+    eventually(SOON, "the usage of both is collected", || async {
+        let usage = gateway.admin_json("/api/v1/usage").await;
+        (usage["sum"]["requests"].as_u64() >= Some(4)).then_some(())
+    })
+    .await;
+    let answer = gateway.get("/plan").key("key-globex-1").send().await;
+    assert_eq!(answer.header("cache-control"), Some("private, no-store"));
+    let told = answer.json();
+    assert_eq!(
+        (&told["tenant"], &told["key"], &told["tier"]),
+        (&json!("globex"), &json!("globex-1"), &json!("twice"))
+    );
+    let limit = &told["limits"][0];
+    assert_eq!((&limit["limit"], &limit["remaining"]), (&json!(6), &json!(2)), "{told}");
+    assert_eq!(told["usage"]["this_month"]["requests"], 1, "{told}");
+    let acme = gateway.get("/plan").key("key-acme-2").send().await.json();
+    assert_eq!(
+        (&acme["tenant"], &acme["usage"]["today"]["requests"]),
+        (&json!("acme"), &json!(3)),
+        "{acme}"
+    );
+    let anonymous = gateway.get("/plan").send().await.json();
+    assert_eq!(
+        (&anonymous["tenant"], anonymous.get("usage")),
+        (&Value::Null, None),
+        "{anonymous}"
+    );
+    assert_eq!(anonymous["limits"][0]["limit"], 1_000_000, "{anonymous}");
+    assert!(!anonymous.to_string().contains("acme") && !acme.to_string().contains("globex"));
+}
+
+#[tokio::test]
+async fn older_clients_are_told_of_the_limit_with_the_least_left() {
+    let (_fleet, [users]) = backends(["users"]).await;
+    let setup = setup("{}", &users);
+    let gateway = setup.start().await;
+    let answer = gateway.get("/users").key("key-globex-1").send().await;
+    assert_eq!(answer.header("x-ratelimit-limit"), None);
+    let config = fs::read_to_string(gateway.path("gateway.yaml")).expect("it is there");
+    gateway.reload(format!("legacy_limit_fields: true\n{config}")).await;
+    let answer = gateway.get("/users").key("key-globex-1").send().await;
+    let told = ["x-ratelimit-limit", "x-ratelimit-remaining"].map(|name| answer.header(name).unwrap_or_default());
+    assert_eq!((answer.status, told), (200, ["6", "0"]));
+    let refused = gateway.get("/users").key("key-globex-1").send().await;
+    let told = ["x-ratelimit-limit", "x-ratelimit-remaining"].map(|name| refused.header(name).unwrap_or_default());
+    assert_eq!((refused.status, told), (429, ["6", "0"]));
+    assert_eq!(refused.header("x-ratelimit-reset"), refused.header("retry-after"));
+}
+
+#[tokio::test]
+async fn the_busiest_and_the_named_tenants_have_metrics() {
+    let (_fleet, [users]) = backends(["users"]).await;
+    let setup = setup("{}\nmetrics: { tenants: { top: 1, names: [globex] } }", &users);
+    let gateway = setup.start().await;
+    for _ in 0..4 {
+        gateway.get("/users").key("key-acme-1").send().await;
+    }
+    for _ in 0..3 {
+        gateway.get("/users").key("key-globex-1").send().await;
+    }
+    assert_eq!(gateway.get("/open").send().await.status, 200);
+    counted(&gateway, 8).await;
+    for (tenant, requests) in [("acme", 4.0), ("globex", 3.0)] {
+        let counted = gateway
+            .metric("gateway_tenant_requests_total", &[("tenant", tenant)])
+            .await;
+        assert_eq!(counted, requests, "{tenant}");
+    }
+    let labels = [("tenant", "globex"), ("reason", "rate_limited")];
+    assert_eq!(gateway.metric("gateway_tenant_refusals_total", &labels).await, 1.0);
+    let labels = [("tenant", "globex"), ("limit", "twice")];
+    assert_eq!(gateway.metric("gateway_tenant_limit_remaining", &labels).await, 0.0);
+    assert!(!gateway.metrics().await.text().contains("tenant=\"anonymous\""));
 }

@@ -66,7 +66,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "access_log: stdout",
             ),
             word(
-                "metrics prometheus dashboard management admin_api monitoring observability health healthcheck health_check status_page",
+                "prometheus dashboard management admin_api monitoring observability health healthcheck health_check status_page",
                 "admin: { address: 127.0.0.1:9900 }",
             ),
             word(

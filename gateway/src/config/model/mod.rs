@@ -24,6 +24,7 @@ mod limit;
 mod limits_store;
 mod listener;
 mod matches;
+mod metrics;
 mod mirror;
 mod mtls;
 mod overload;
@@ -64,6 +65,7 @@ pub use listener::{
     AccessLog, Admin, ClientAddress, HttpVersion, Listener, ProxyProtocol, RequestLimits, TimeLimits, Workers,
 };
 pub use matches::{Match, Wanted};
+pub use metrics::{MetricTenants, Metrics};
 pub use mirror::{Compare, Mirror, MirroredBody};
 pub use mtls::{CertificateName, DnsName, Identity, Mtls, UriName};
 pub use overload::Overload;
@@ -122,6 +124,11 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Which traces are sent to a collector. Left out, none are.
     pub tracing: Option<Tracing>,
+    /// Metrics beside those of the config's own names.
+    pub metrics: Metrics,
+    /// Whether answers also have `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, which older
+    /// clients read, beside `RateLimit`.
+    pub legacy_limit_fields: At<bool>,
     /// What tenants use, counted by route, key and minute. Left out, or `off`, it is not counted.
     pub usage: Option<Usage>,
     /// Which credentials are taken, and what they stand for.
@@ -168,6 +175,7 @@ impl Read for Config {
             let path_policy = f.section_anyway("path_policy");
             let access_log = f.sound(|f| f.optional("access_log")).unwrap_or(AccessLog::Stdout);
             let tracing = f.sound(|f| f.optional("tracing"));
+            let metrics = f.section_anyway("metrics");
             let usage = f.sound(|f| f.optional("usage"));
             let callers = f.section("callers").or_else(|| f.default_section("callers"));
             let tiers = tier::tiers(f);
@@ -180,6 +188,7 @@ impl Read for Config {
                 callers: callers?,
                 workers: f.or("workers", Workers::Auto),
                 watch: f.or("watch", true),
+                legacy_limit_fields: f.or("legacy_limit_fields", false),
                 default_tier: f.or("default_tier", "free".to_owned()),
                 listeners: listeners.unwrap_or_else(NamedMap::unreadable),
                 client_address: client_address?,
@@ -196,6 +205,7 @@ impl Read for Config {
                 path_policy: path_policy?,
                 access_log,
                 tracing,
+                metrics: metrics?,
                 usage,
                 tiers,
                 tenants,

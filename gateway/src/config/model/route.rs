@@ -148,6 +148,8 @@ pub struct Respond {
     pub headers: NamedMap<At<String>>,
     /// Body: text, or a map or list that is sent as JSON.
     pub body: Option<Body>,
+    /// Whether the body is the caller's own plan, in place of `body`: tier, limits, what is left of them, and its usage.
+    pub limits: At<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -164,6 +166,7 @@ impl Target {
             status: At::unwritten(StatusCode::OK.as_u16()),
             headers: NamedMap::default(),
             body: None,
+            limits: At::unwritten(false),
         })
     }
 }
@@ -431,10 +434,21 @@ impl Read for Respond {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
             let status = f.within("status", StatusCode::OK.as_u16(), 200..=599);
+            let body = f.optional("body");
+            let limits = f.or("limits", false);
+            if let (true, Some(body)) = (*limits, f.value("body")) {
+                let message = format!("`{}` cannot have both `limits` and `body`", f.path);
+                f.push(
+                    Mistake::new(Code::Conflict, body.key, message)
+                        .related(limits.span(), "the body is the caller's plan")
+                        .hint("take one of the two out"),
+                );
+            }
             Self {
                 status,
                 headers: headers(f, "headers"),
-                body: f.optional("body"),
+                body,
+                limits,
             }
         })
     }

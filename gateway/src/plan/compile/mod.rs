@@ -17,6 +17,7 @@ mod fallbacks;
 mod limits;
 mod listeners;
 mod literals;
+mod metrics;
 mod mirrors;
 mod named_files;
 mod optional;
@@ -182,6 +183,8 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         overload,
         watch,
         state_file,
+        metrics,
+        legacy_limit_fields,
     } = config;
     let config::ClientAddress {
         trusted_proxies,
@@ -266,6 +269,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             write: **write,
             drain_notice: **drain_notice,
             drain: **drain,
+            legacy_limit_fields: **legacy_limit_fields,
             finish: finish_of_top,
         },
         time,
@@ -301,6 +305,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         },
         account_limits: limits::account_limits(config),
         terms: tables.terms,
+        metric_tenants: metrics::compile(metrics),
         settings: Arc::new(settings.build(&outline.places)),
         outline,
     };

@@ -504,6 +504,7 @@ fn respond_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Res
         status,
         headers: fields,
         body,
+        limits,
     } = written;
     let mut headers = headers(compiler, &format!("routes.{name}.respond.headers"), fields);
     let body = match body {
@@ -517,7 +518,12 @@ fn respond_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Res
         }
     };
     let status = StatusCode::from_u16(**status).ok()?;
-    Some(Target::Respond { status, headers, body })
+    Some(Target::Respond {
+        status,
+        headers,
+        body,
+        tells_limits: **limits,
+    })
 }
 
 fn headers(compiler: &mut Compiler<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
