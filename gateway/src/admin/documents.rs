@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::{dashboard, problem};
 
 /// Name and text of each page.
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 10] = [
     ("refusals.md", include_str!("../../docs/refusals.md")),
     ("operations.md", include_str!("../../docs/operations.md")),
     ("resilience.md", include_str!("../../docs/resilience.md")),
