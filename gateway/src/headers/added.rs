@@ -64,7 +64,7 @@ pub fn is_added(name: &HeaderName) -> bool {
 pub struct AddedFields(Bytes);
 
 impl AddedFields {
-    /// Takes the lines that were written with [`put_line`].
+    /// Takes the lines that were written with `put_line`.
     pub fn take(text: &mut ValueText) -> Self {
         Self(text.take())
     }

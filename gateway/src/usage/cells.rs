@@ -2,7 +2,7 @@
 //!
 //! Each thread has cells of its own, one per series, which it finds by the addresses of the names: the plan and the
 //! cached credentials hold those. A cell has one writer, so a count is a few plain loads and stores. Once a second the
-//! control thread reads all cells ([`Cells::collect`]).
+//! control thread reads all cells (`Cells::collect`).
 //!
 //! Invariant: what is counted is collected once, also if its thread ends or forgets its cells. A cell holds the names
 //! whose addresses it is found by, so no other name can have these addresses meanwhile.

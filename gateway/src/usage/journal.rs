@@ -103,7 +103,7 @@ impl Journal {
         })
     }
 
-    /// Reads the files of processes that have ended. They stay until [`Journal::forget`].
+    /// Reads the files of processes that have ended. They stay until [`Journal::take_over`].
     ///
     /// # Errors
     /// If the folder cannot be read.
