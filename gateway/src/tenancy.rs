@@ -174,7 +174,7 @@ impl Allowance {
     }
 }
 
-/// What is wrong with a quota that no limit of the plan counts.
+/// Fault of a quota that no limit of the plan counts.
 pub const UNKNOWN_QUOTA: &str = "no tier and no tenant has a quota of this name yet";
 
 fn too_small(largest: u64) -> String {
@@ -231,7 +231,7 @@ pub struct Principal {
     pub seen: Seen,
     /// The setting that refuses every request of the tenant.
     pub disabled: Option<SettingId>,
-    /// What the file of tenants says of the tenant.
+    /// The tenant's entry in the file of tenants.
     pub record: Option<Arc<TenantRecord>>,
     /// Number of changes of the file's tenants up to which `record` is known to be in force.
     directory_seen: AtomicU64,

@@ -1,4 +1,4 @@
-//! What the handlers that change keys and tenants share: preconditions, trials, and the answers to what goes wrong.
+//! Preconditions and trials of the handlers that change keys and tenants, and their answers to what goes wrong.
 
 use std::sync::Arc;
 use std::time::Duration;

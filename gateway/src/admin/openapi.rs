@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::list_query::NoParameters;
 
-/// What a request needs.
+/// Role and body that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     /// Nothing: it is a probe.

@@ -79,7 +79,7 @@ pub(super) struct Set {
     /// Text for people and programs.
     #[arg(long, value_name = "NAME=TEXT", value_parser = label)]
     label: Vec<(String, String)>,
-    /// What the tenant has of its own no longer, such as `rate`, `quotas.monthly` or `labels.owner`.
+    /// Fields to take from the tenant, such as `rate`, `quotas.monthly` or `labels.owner`.
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
     unset: Vec<String>,
 }

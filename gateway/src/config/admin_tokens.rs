@@ -25,7 +25,7 @@ pub struct AdminTokenEntry {
     pub name: At<String>,
     /// SHA-256 of the token, as `gateway key hash` prints it.
     pub digest: At<Digest>,
-    /// What the token may do.
+    /// Roles of the token.
     pub roles: Vec<At<Role>>,
     /// Time from which on the token is not taken.
     pub expires: Option<At<Timestamp>>,
@@ -34,7 +34,7 @@ pub struct AdminTokenEntry {
 }
 
 words! {
-    /// What a token may do.
+    /// Role of a token.
     pub enum Role {
         /// Read everything, and change nothing.
         Read = "read",

@@ -8,7 +8,7 @@ use super::edit::{Editor, Entry};
 /// Longest run of lines that is looked at from the end, in bytes.
 const RUN: usize = 64 << 10;
 
-/// How the entries stand in a file.
+/// Form of the entries in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Key of the only section.

@@ -102,7 +102,7 @@ pub fn read_digest(text: &str) -> Option<[u8; 32]> {
     Digest::parse(text).ok().map(|digest| digest.0)
 }
 
-/// How the entries stand in the file.
+/// Form of the entries in the file.
 pub const LAYOUT: Layout = Layout {
     section: "keys",
     is_list: true,

@@ -46,7 +46,7 @@ const MOST_MISTAKES: usize = 100;
 
 /// Name of the section.
 pub const SECTION: &str = "tenants";
-/// How the entries stand in the file.
+/// Form of the entries in the file.
 pub const LAYOUT: Layout = Layout {
     section: SECTION,
     is_list: false,

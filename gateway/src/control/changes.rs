@@ -28,7 +28,7 @@ const ENDS: usize = 256 << 10;
 /// Largest size of a file of keys, in bytes.
 const MOST_KEYS: u64 = files::LARGEST;
 
-/// What a change must find.
+/// State that a change must find.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Precondition {
     #[default]
@@ -41,7 +41,7 @@ pub enum Precondition {
     Absent,
 }
 
-/// How a change is made.
+/// Manner of a change.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
     pub precondition: Precondition,

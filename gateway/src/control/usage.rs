@@ -24,7 +24,7 @@ pub struct UsageKeeper {
 
 struct Kept {
     journal: Journal,
-    /// What is in the ledger already but not yet in the own file.
+    /// Counts that are in the ledger and not yet in the own file.
     taken: Vec<Left>,
     rounds: u32,
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Map as Object, Value};
 
 use super::Imported;
+use super::names::{self, unused};
 use super::yaml::{Map, Yaml};
 
 /// KrakenD's own time limit of an endpoint.
@@ -421,7 +422,7 @@ impl<'a> Importer<'a> {
         if method != "GET" {
             name = format!("{}_{name}", method.to_ascii_lowercase());
         }
-        unused(name, &mut self.names)
+        unused(&name, &mut self.names)
     }
 
     /// Makes a route that passes requests on.
@@ -534,7 +535,7 @@ impl<'a> Importer<'a> {
             {
                 part.put("needs", Yaml::texts([before.name.as_str()]));
             }
-            let shape = Shape::of(one, unused(part_name(one, pattern, *place), &mut names));
+            let shape = Shape::of(one, unused(&part_name(one, pattern, *place), &mut names));
             shape.write(one, &at, &mut part, left);
             if let Some(time) = text_of(one, "timeout")
                 .and_then(duration)
@@ -678,22 +679,8 @@ impl<'a> Importer<'a> {
             return name.clone();
         }
         let host = hosts.first().map_or("backend", |(url, _)| url.as_str());
-        let host = host.split_once("://").map_or(host, |(_, host)| host);
-        let mut name: String = host
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_lowercase()
-                } else {
-                    '_'
-                }
-            })
-            .collect();
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            name = format!("backend_{name}");
-        }
         let mut used: BTreeSet<_> = self.known.values().cloned().collect();
-        let name = unused(name, &mut used);
+        let name = unused(&names::of_backend(host), &mut used);
         self.known.insert(key, name.clone());
         self.backends.put(&name, backend);
         name
@@ -795,7 +782,7 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// What the backends of an endpoint have in common.
+/// Settings that the backends of an endpoint have in common.
 struct Endpoint<'a> {
     at: &'a str,
     method: &'a str,
@@ -851,7 +838,7 @@ impl Endpoint<'_> {
     }
 }
 
-/// How an answer is cut to shape.
+/// Rules by which an answer is cut to shape.
 struct Shape {
     /// Name of the part.
     name: String,
@@ -1044,18 +1031,6 @@ fn closed() -> Map {
     Map::default()
         .with("any_of", Yaml::texts(["anonymous"]))
         .with("addresses", deny)
-}
-
-/// Returns a name that is not in `used`, and adds it there.
-fn unused(name: String, used: &mut BTreeSet<String>) -> String {
-    let name: String = name.chars().take(60).collect();
-    let mut candidate = name.clone();
-    let mut number = 1;
-    while !used.insert(candidate.clone()) {
-        number += 1;
-        candidate = format!("{name}_{number}");
-    }
-    candidate
 }
 
 /// Returns a name for a part: its group, or the last word of its path.

@@ -1,6 +1,7 @@
 //! Makes a config of what other gateways and descriptions say. Knows no files: text in, text out.
 
 pub mod krakend;
+mod names;
 pub mod openapi;
 mod yaml;
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Map as Object, Value};
 
 use super::Imported;
+use super::names::{self, unused};
 use super::yaml::{Map, Yaml};
 
 /// Methods of OpenAPI.
@@ -221,27 +222,8 @@ impl Importer<'_> {
             self.notes
                 .push("to do: the description names no server: write the endpoint of `backends`".to_owned());
         }
-        let host = server
-            .origin
-            .split_once("://")
-            .map_or(&*server.origin, |(_, host)| host);
-        let word: String = host
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_lowercase()
-                } else {
-                    '_'
-                }
-            })
-            .collect();
-        let word = if word.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            word
-        } else {
-            format!("backend_{word}")
-        };
         let mut used: BTreeSet<_> = self.known.values().cloned().collect();
-        let name = unused(&word, &mut used);
+        let name = unused(&names::of_backend(&server.origin), &mut used);
         self.known.insert(server.origin.clone(), name.clone());
         let endpoint = Map::default().with("url", Yaml::text(&*server.origin));
         self.backends.put(
@@ -462,7 +444,7 @@ impl Importer<'_> {
     }
 }
 
-/// What the operations of one route have in common.
+/// Settings that the operations of one route have in common.
 #[derive(PartialEq)]
 struct Route {
     base: String,
@@ -600,16 +582,4 @@ fn word(text: &str, usual: &str) -> String {
         true => name.to_owned(),
         false => format!("{usual}_{name}").trim_end_matches('_').to_owned(),
     }
-}
-
-/// Returns a name that is not in `used`, and adds it there.
-fn unused(name: &str, used: &mut BTreeSet<String>) -> String {
-    let name: String = name.chars().take(60).collect();
-    let mut candidate = name.clone();
-    let mut number = 1;
-    while !used.insert(candidate.clone()) {
-        number += 1;
-        candidate = format!("{name}_{number}");
-    }
-    candidate
 }

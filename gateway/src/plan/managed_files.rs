@@ -13,7 +13,7 @@ use super::file_turn::{FileTurn, HeldTurn};
 use crate::files::{FileSet, FileVersion, Stamp};
 use crate::tenancy::directory::TenantDirectory;
 
-/// What is known of the files that the admin API rewrites.
+/// State of the files that the admin API rewrites.
 #[derive(Default)]
 pub struct ManagedFiles {
     turn: FileTurn,

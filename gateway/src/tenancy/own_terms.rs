@@ -14,7 +14,7 @@ use crate::limits::leased::{LeasedTerms, WhenDown};
 use crate::setting::SettingId;
 use crate::store::CentralTerms;
 
-/// What a limit takes from a tenant's record.
+/// Terms that a limit takes from a tenant's record.
 #[derive(Debug, Clone)]
 pub enum OwnPart {
     /// Rate and burst. What is left out comes from the tier.
@@ -33,12 +33,12 @@ pub enum OwnPart {
 pub struct OwnRule {
     pub part: OwnPart,
     pub mode: Mode,
-    /// How the limit is counted in the shared store; `None` counts it in this process.
+    /// The limit's counting in the shared store; `None` counts it in this process.
     pub lease: Option<LeaseRule>,
     pub setting: SettingId,
 }
 
-/// How limits are counted in the shared store.
+/// Counting of limits in the shared store.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseRule {
     pub share: Ratio,

@@ -1,4 +1,4 @@
-//! What is written for one tenant of the file of tenants.
+//! Entry of one tenant in the file of tenants.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;

@@ -22,7 +22,7 @@ const MOST_OF_A_THREAD: usize = 16_384;
 /// Maximum number of cells of all threads, forgotten ones included. What finds no room is counted by route.
 const MOST: usize = 262_144;
 
-/// What one request has used.
+/// Use of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Used<'a> {
     pub tenant: Option<&'a Arc<str>>,

@@ -1,4 +1,4 @@
-//! What a series has used: numbers that only grow, and their text in the journal.
+//! Counts of a series: numbers that only grow, and their text in the journal.
 
 use std::fmt;
 

@@ -65,7 +65,7 @@ pub struct Journal {
     unreadable: Vec<PathBuf>,
 }
 
-/// What a process that has ended left behind.
+/// File that a process left behind when it ended.
 #[derive(Debug)]
 pub struct Left {
     pub epoch: String,

@@ -25,7 +25,7 @@ const KEPT: [u64; 3] = [24 * 60, 32 * 24, 400];
 /// Maximum number of gaps that are remembered.
 const MOST_GAPS: usize = 100;
 
-/// How much is kept.
+/// Bounds of what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Series of one day.
@@ -59,9 +59,9 @@ pub struct Gap {
 /// A change of the ledger, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// What follows was counted in this run.
+    /// Run in which the following was counted.
     Epoch(Arc<str>),
-    /// What follows was counted in this minute.
+    /// Minute in which the following was counted.
     Minute(u64),
     /// Use in the current minute.
     Used(Arc<Names>, Counts),
@@ -516,7 +516,7 @@ impl TenantUse {
     }
 }
 
-/// What is read of a process that has ended.
+/// Usage that a process left behind.
 #[derive(Default)]
 struct Restored {
     epoch: Arc<str>,

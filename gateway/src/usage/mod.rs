@@ -31,7 +31,7 @@ pub use self::names::Names;
 pub use self::query::{By, Query, Row};
 use crate::clock;
 
-/// What is counted, and where it goes.
+/// Settings of usage: its bounds, its files and its receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageSettings {
     /// Folder of the journal; `None` keeps usage in memory alone.

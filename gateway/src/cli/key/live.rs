@@ -58,7 +58,7 @@ pub(in crate::cli) struct Set {
     /// End of validity: a day, an instant in UTC, or a time from now such as `90d`.
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
-    /// What the key has no longer, such as `tier` or `expires`.
+    /// Fields to take from the key, such as `tier` or `expires`.
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
     unset: Vec<String>,
 }

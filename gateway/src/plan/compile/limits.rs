@@ -336,7 +336,7 @@ fn rate(
     limit.allow(compiler, tables, Some(usual), named, rule, None)
 }
 
-/// What the file of tenants adds to the limits of tiers.
+/// Limits that the file of tenants adds to those of tiers.
 struct OfFile {
     setting: SettingId,
     quotas: BTreeMap<Arc<str>, RecordQuota>,

@@ -34,7 +34,7 @@ const INTERIM_BYTES: usize = 64 * 1024;
 pub(super) struct Incoming {
     request: Request<CallerBody>,
     caller: SendResponse<Bytes>,
-    /// What comes on a stream that is to switch to another protocol.
+    /// Incoming half of a stream that is to switch to another protocol.
     connect: Option<RecvStream>,
     in_flight: InFlight,
     flow: Arc<Transfer>,
