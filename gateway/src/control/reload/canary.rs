@@ -131,15 +131,16 @@ impl Counts {
         }
     }
 
-    /// Returns what got worse, of all requests or of one route.
+    /// Returns what got worse: of the routes that did, the one with the most bad answers, or else all requests together.
     fn worse_than(&self, before: &Self) -> Option<String> {
-        if let Some(why) = self.all.worse_than(before.all) {
-            return Some(why);
-        }
-        self.routes.iter().find_map(|(name, counted)| {
+        let worse = self.routes.iter().filter_map(|(name, counted)| {
             let why = counted.worse_than(*before.routes.get(name)?)?;
-            Some(format!("route {name}: {why}"))
-        })
+            Some((counted.failed.bad + counted.refused.bad, name, why))
+        });
+        match worse.max_by_key(|(bad, name, _)| (*bad, Arc::clone(name))) {
+            Some((_, name, why)) => Some(format!("route {name}: {why}")),
+            None => self.all.worse_than(before.all),
+        }
     }
 }
 
