@@ -1,0 +1,126 @@
+//! Makes a route that merges the answers of several calls.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Importer;
+use super::duration::{duration, millis};
+use super::endpoint::Endpoint;
+use super::left_out::LeftOut;
+use super::object::text_of;
+use super::shape::Shape;
+use crate::import::names::unused;
+use crate::import::yaml::{Map, Yaml};
+
+impl Importer<'_> {
+    /// Makes a route that merges answers.
+    pub(super) fn aggregate(
+        &mut self,
+        cx: &Endpoint<'_>,
+        backends: &[(usize, &Value)],
+        static_value: Option<&Value>,
+        limits: &mut Map,
+        target: &mut Map,
+        left: &mut LeftOut,
+    ) {
+        let mut parts = Map::default();
+        let mut shapes: Vec<Shape> = Vec::new();
+        let mut names = BTreeSet::new();
+        // Time of the parts that wait for each other.
+        let mut chain = 0.0;
+        let writes = !matches!(cx.method, "GET" | "HEAD" | "DELETE");
+        for (place, one) in backends {
+            let at = format!("{}.backend[{place}]", cx.at);
+            let backend = self.backend(&at, one, limits, left);
+            let mut part = Map::default().with("backend", Yaml::text(backend));
+            let pattern = text_of(one, "url_pattern").unwrap_or("/");
+            let (path, needs) = cx.path(pattern, &shapes, left, &at);
+            part.put("path", Yaml::text(path));
+            let method = text_of(one, "method").map_or(cx.method.to_owned(), str::to_ascii_uppercase);
+            if method != "GET" {
+                part.put("method", Yaml::plain(&method));
+            }
+            let named: Vec<_> = cx.query.iter().filter(|name| *name != "*").collect();
+            if cx.query.iter().any(|name| name == "*") {
+                left.add(
+                    &format!("{}.input_query_strings *", cx.at),
+                    "name the parameters as `query` of the part",
+                );
+            } else if !named.is_empty() {
+                let query = named.iter().fold(Map::default(), |query, name| {
+                    query.with(name, Yaml::text(format!("{{query.{name}}}")))
+                });
+                let missing = named.iter().fold(Map::default(), |all, name| {
+                    all.with(&format!("query.{name}"), Yaml::text(""))
+                });
+                part.put("query", query);
+                part.put("missing", Map::default().with("default", missing));
+                left.note(format!("{at}: a parameter that the caller does not send is sent empty"));
+            }
+            if writes && method != "GET" {
+                part.put("body", Yaml::text("{body}"));
+            }
+            if cx.sequential
+                && needs.is_empty()
+                && let Some(before) = shapes.last()
+            {
+                part.put("needs", Yaml::texts([before.name.as_str()]));
+            }
+            let shape = Shape::of(one, unused(&part_name(one, pattern, *place), &mut names));
+            shape.write(one, &at, &mut part, left);
+            if let Some(time) = text_of(one, "timeout")
+                .and_then(duration)
+                .filter(|time| millis(time) > 0.0)
+            {
+                let is_chained = cx.sequential || !needs.is_empty();
+                chain = if is_chained {
+                    chain + millis(&time)
+                } else {
+                    millis(&time)
+                };
+                match chain < millis(cx.time) {
+                    true => part.put("time_limit", Yaml::plain(time)),
+                    false => left.note(format!("{at}.timeout: that of the endpoint ends sooner")),
+                }
+            }
+            if backends.len() == 1 {
+                part.put("required", Yaml::plain(true));
+            }
+            parts.put(&shape.name.clone(), part);
+            shapes.push(shape);
+        }
+        let mut aggregate = Map::default();
+        if backends.len() > 1 {
+            aggregate.put("partial", Yaml::plain("allow"));
+            aggregate.put("conflict", Yaml::plain("deep"));
+        }
+        if static_value.is_some() {
+            left.add(
+                &format!("{}.extra_config.proxy.static", cx.at),
+                "write a `fallback: [{ value: ... }]` in a part",
+            );
+        }
+        aggregate.put("parts", parts);
+        target.put("aggregate", aggregate);
+    }
+}
+
+/// Returns a name for a part: its group, or the last word of its path.
+fn part_name(backend: &Value, pattern: &str, place: usize) -> String {
+    let path = pattern.split('?').next().unwrap_or_default();
+    let word = |text: &str| {
+        text.chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect::<String>()
+    };
+    let last = path
+        .rsplit('/')
+        .find(|segment| !segment.is_empty() && !segment.contains('{'));
+    let name = text_of(backend, "group").or(last).map(word).unwrap_or_default();
+    let name = name.trim_matches('_').to_ascii_lowercase();
+    match name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        true => name,
+        false => format!("part_{}", place + 1),
+    }
+}
