@@ -2,19 +2,18 @@
 //! itself, or a slot on a shared HTTP/2 connection.
 
 use std::fmt;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use policies::Moment;
 
 use super::http1::{BackendStream, EarlyAnswer, ExchangeError};
-use super::http2;
+use super::http2::{self, AnswerStream, StreamFault};
 use super::pool::{PoolSettings, PooledConnection};
 use super::timer::Timer;
 use crate::wire::http1::{Event, Refusal};
+use crate::wire::http2_switched::SwitchedHttp2;
 
 /// Body of an answer. Its connection is given back once, when the exchange is complete; an earlier drop aborts the
 /// exchange.
@@ -22,7 +21,9 @@ pub(crate) enum AnswerBody {
     Own(PooledConnection),
     /// The request was still being sent when the answer began.
     Early(EarlyAnswer),
-    Shared(Incoming, http2::StreamCheckout),
+    Shared(Box<AnswerStream>, http2::StreamCheckout),
+    /// Stream that has switched to another protocol.
+    Switched(http2::StreamCheckout),
     /// The connection was given back, or the exchange was aborted.
     Over,
 }
@@ -31,12 +32,15 @@ pub(crate) enum AnswerBody {
 #[derive(Debug)]
 pub enum BodyFault {
     Own(ExchangeError),
-    Shared(hyper::Error),
-    /// The stream ended in order, but before the end of the answer.
-    ///
-    /// On HTTP/2 an answer is complete only at END_STREAM (RFC 9113 section 8.1). hyper also takes RST_STREAM with
-    /// `NO_ERROR` for an end. A backend that has answered early sends it to make the gateway stop sending.
-    CutShort,
+    Shared(StreamFault),
+}
+
+/// Connection or stream to a backend that has switched to another protocol.
+pub enum SwitchedBackend {
+    /// HTTP/1.1 connection.
+    Own(Box<BackendStream>),
+    /// Stream of an HTTP/2 connection.
+    Shared(Box<SwitchedHttp2>),
 }
 
 impl AnswerBody {
@@ -60,11 +64,10 @@ impl AnswerBody {
             Self::Early(answer) => answer
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(BodyFault::Own))),
-            Self::Shared(incoming, _) => Poll::Ready(match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-                None if !incoming.is_end_stream() => Some(Err(BodyFault::CutShort)),
-                frame => frame.map(|frame| frame.map_err(BodyFault::Shared)),
-            }),
-            Self::Over => Poll::Ready(None),
+            Self::Shared(answer, _) => answer
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(BodyFault::Shared))),
+            Self::Switched(_) | Self::Over => Poll::Ready(None),
         }
     }
 
@@ -73,8 +76,8 @@ impl AnswerBody {
         match self {
             Self::Own(lease) => lease.stream().is_some_and(|stream| stream.is_complete()),
             Self::Early(answer) => answer.has_ended(),
-            Self::Shared(incoming, _) => incoming.is_end_stream(),
-            Self::Over => true,
+            Self::Shared(answer, _) => answer.is_end_stream(),
+            Self::Switched(_) | Self::Over => true,
         }
     }
 
@@ -82,8 +85,8 @@ impl AnswerBody {
         let remaining = match self {
             Self::Own(lease) => lease.stream().and_then(|stream| stream.remaining()),
             Self::Early(answer) => answer.remaining(),
-            Self::Shared(incoming, _) => return incoming.size_hint(),
-            Self::Over => Some(0),
+            Self::Shared(answer, _) => return answer.size_hint(),
+            Self::Switched(_) | Self::Over => Some(0),
         };
         remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
@@ -93,7 +96,7 @@ impl AnswerBody {
         match self {
             Self::Own(lease) => Some(&mut lease.connection().timer),
             Self::Early(answer) => Some(&mut answer.timer),
-            Self::Shared(_, lease) => Some(&mut lease.timer),
+            Self::Shared(_, lease) | Self::Switched(lease) => Some(&mut lease.timer),
             Self::Over => None,
         }
     }
@@ -104,7 +107,7 @@ impl AnswerBody {
             Self::Own(lease) => lease.give_back(settings, now),
             // Its task gives it back once the request is sent.
             Self::Early(_) | Self::Over => {}
-            Self::Shared(_, lease) => lease.give_back(),
+            Self::Shared(_, lease) | Self::Switched(lease) => lease.give_back(),
         }
     }
 
@@ -125,11 +128,20 @@ impl AnswerBody {
         }
     }
 
-    /// Takes the connection after a switch to another protocol, if it is an HTTP/1.1 connection. It stays counted.
-    pub(crate) fn take_switched(&mut self) -> Option<BackendStream> {
-        match self {
-            Self::Own(lease) => lease.take_switched(),
-            Self::Early(_) | Self::Shared(..) | Self::Over => None,
+    /// Takes the connection or stream after a switch to another protocol. It stays counted.
+    pub(crate) fn take_switched(&mut self) -> Option<SwitchedBackend> {
+        if let Self::Own(lease) = self {
+            return lease.take_switched().map(Box::new).map(SwitchedBackend::Own);
+        }
+        match std::mem::replace(self, Self::Over) {
+            Self::Shared(answer, lease) => {
+                *self = Self::Switched(lease);
+                answer.into_switched().map(Box::new).map(SwitchedBackend::Shared)
+            }
+            other => {
+                *self = other;
+                None
+            }
         }
     }
 }
@@ -139,7 +151,7 @@ impl BodyFault {
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Own(ExchangeError::Refused(refusal)) => Some(*refusal),
-            Self::Own(_) | Self::Shared(_) | Self::CutShort => None,
+            Self::Own(_) | Self::Shared(_) => None,
         }
     }
 }
@@ -148,8 +160,8 @@ impl fmt::Display for BodyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own(error) => error.fmt(f),
-            Self::Shared(error) => error.fmt(f),
-            Self::CutShort => f.write_str("the stream was reset before its end"),
+            Self::Shared(StreamFault::Broken(error)) => error.fmt(f),
+            Self::Shared(StreamFault::CutShort) => f.write_str("the stream was reset before its end"),
         }
     }
 }

@@ -76,12 +76,13 @@ impl AttemptParams<'_> {
                         trailers: self.trailers,
                         switches: self.switches,
                     },
+                    interim: self.interim,
                 };
                 let request = || request.body.for_attempt().map(|body| request.head.to_request(body));
                 // Boxed, so that calls over HTTP/1.1 do not carry the size of this future.
                 let exchange = Box::pin(terms.exchange(request, deadline, timer, timing));
                 let (response, lease) = exchange.await?;
-                Ok(response.map(|incoming| AnswerBody::Shared(incoming, lease)))
+                Ok(response.map(|answer| AnswerBody::Shared(Box::new(answer), lease)))
             }
         }
     }

@@ -46,6 +46,7 @@ use policies::retry::Stop;
 use policies::{Deadline, Moment};
 use smallvec::SmallVec;
 
+pub use self::answer_body::SwitchedBackend;
 use self::attempt::{Answer, AttemptParams};
 use self::backend::Backend;
 use self::call_guard::CallGuard;

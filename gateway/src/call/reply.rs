@@ -14,12 +14,11 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 use policies::breaker::Generation;
 
-use super::answer_body::{AnswerBody, BodyFault};
+use super::answer_body::{AnswerBody, BodyFault, SwitchedBackend};
 use super::backend::Backend;
 use super::endpoints::EndpointGuard;
 use super::grpc;
 use super::guards::Slot;
-use super::http1::BackendStream;
 use super::mirror::{AnswerWatch, MirrorOrder};
 use crate::clock;
 use crate::observe::Outcome;
@@ -170,9 +169,8 @@ impl ReplyBody {
         }
     }
 
-    /// Takes the connection after a switch to another protocol, if it is an HTTP/1.1 connection. This body still holds the
-    /// slot.
-    pub(crate) fn take_switched(&mut self) -> Option<BackendStream> {
+    /// Takes the connection or stream after a switch to another protocol. This body still holds the slot.
+    pub(crate) fn take_switched(&mut self) -> Option<SwitchedBackend> {
         self.incoming.take_switched()
     }
 

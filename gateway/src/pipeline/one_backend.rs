@@ -17,7 +17,7 @@ use crate::headers;
 use crate::headers::websocket::{self, Handshake};
 use crate::rejection::Rejection;
 use crate::response::Content;
-use crate::response::tunnel::{SwitchedBackend, Tunnel};
+use crate::response::tunnel::Tunnel;
 use crate::template::{Missing, Sources, Template};
 use crate::wire::caller_body::CallerBody;
 use crate::wire::interim::InterimTarget;
@@ -157,11 +157,7 @@ impl Exchange<'_> {
                     self.record.note_fault(why);
                     return Err(Rejection::BackendInvalid(backend.ids.endpoints));
                 }
-                let backend = match body.take_switched() {
-                    Some(stream) => SwitchedBackend::Own(Box::new(stream)),
-                    None => SwitchedBackend::Shared(head.extensions.remove().ok_or(Rejection::Internal)?),
-                };
-                Some(backend)
+                Some(body.take_switched().ok_or(Rejection::Internal)?)
             }
             Some(switching) if switching.handshake.of_stream && head.status.is_success() => {
                 self.record.note_fault("the backend answered, and did not switch");

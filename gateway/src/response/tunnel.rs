@@ -16,14 +16,12 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use policies::Moment;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use self::copy_buffer::CopyBuffer;
 use self::frames::going_away;
-use crate::call::BackendStream;
+use crate::call::SwitchedBackend;
 use crate::call::reply::ReplyBody;
 use crate::clock;
 
@@ -39,14 +37,6 @@ pub struct Tunnel {
     pub idle: Duration,
     /// Maximum duration.
     pub limit: Option<Duration>,
-}
-
-/// The backend's side of a tunnel.
-pub enum SwitchedBackend {
-    /// HTTP/1.1 connection.
-    Own(Box<BackendStream>),
-    /// Stream of an HTTP/2 connection.
-    Shared(OnUpgrade),
 }
 
 /// Counters of the bytes carried. They are correct however the tunnel ends.
@@ -92,10 +82,7 @@ impl Tunnel {
         let _held = held;
         match backend {
             SwitchedBackend::Own(mut backend) => join(caller, &mut *backend, limits, &mut carried, leaving).await,
-            SwitchedBackend::Shared(backend) => match backend.await {
-                Ok(backend) => join(caller, &mut TokioIo::new(backend), limits, &mut carried, leaving).await,
-                Err(error) => End::Broken(io::Error::other(error)),
-            },
+            SwitchedBackend::Shared(mut backend) => join(caller, &mut *backend, limits, &mut carried, leaving).await,
         }
     }
 }

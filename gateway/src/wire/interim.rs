@@ -56,14 +56,22 @@ impl InterimAnswers {
         self.take();
     }
 
+    /// Adds an interim answer of a backend on HTTP/1.1.
+    pub fn add_head(&self, head: &Head) {
+        if let (Some(status), true) = (head.status(), self.is_open.load(Relaxed))
+            && let Ok(fields) = head.fields.to_map()
+        {
+            self.add(status, fields);
+        }
+    }
+
     /// Adds an interim answer of a backend.
-    pub fn add(&self, head: &Head) {
-        let status = head.status().filter(|status| status.is_informational());
-        let Some(status) = status.filter(|status| !matches!(status.as_u16(), 100 | 101)) else {
+    pub fn add(&self, status: StatusCode, fields: HeaderMap) {
+        if !status.is_informational() || matches!(status.as_u16(), 100 | 101) {
             return;
-        };
+        }
         let mut answers = self.lock();
-        if let (true, true, Ok(fields)) = (self.is_open.load(Relaxed), answers.len() < MOST, head.fields.to_map()) {
+        if self.is_open.load(Relaxed) && answers.len() < MOST {
             answers.push((status, fields));
             self.waits.store(true, Relaxed);
         }

@@ -2,13 +2,14 @@
 
 pub mod aliases;
 pub mod caller_body;
-pub mod coalesce;
 pub mod content_encoding;
 pub mod expiry;
 pub mod flow_control;
+pub mod gathered_io;
 pub mod grpc;
 pub mod http1;
 pub mod http2_frames;
+pub mod http2_switched;
 pub mod interim;
 pub mod json_body;
 pub mod min_rate;

@@ -6,6 +6,7 @@
 //!
 //! Invariant: at most one piece is held.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -67,11 +68,12 @@ impl UploadWriter {
         if slot.is_abandoned {
             return Poll::Ready(Wanted::Nothing);
         }
-        if slot.is_wanted {
-            return Poll::Ready(Wanted::Piece);
-        }
+        // The reader may leave while the piece that it wants has not come.
         keep(&mut slot.writer, cx.waker());
-        Poll::Pending
+        match slot.is_wanted {
+            true => Poll::Ready(Wanted::Piece),
+            false => Poll::Pending,
+        }
     }
 
     pub fn is_abandoned(&self) -> bool {
@@ -84,6 +86,7 @@ impl UploadWriter {
         slot.piece = Some(piece);
         if is_last {
             slot.end = Some(Ok(()));
+            slot.writer = None;
         }
         tell_reader(slot, Some(cx));
     }
@@ -92,6 +95,7 @@ impl UploadWriter {
     pub fn end(&self, how: Result<(), BodyError>, cx: &mut Context<'_>) {
         let mut slot = lock(&self.0);
         slot.end.get_or_insert(how);
+        slot.writer = None;
         tell_reader(slot, Some(cx));
     }
 }
@@ -150,9 +154,9 @@ impl Body for UploadReader {
             this.has_ended = true;
             return Poll::Ready(end.err().map(Err));
         }
-        slot.is_wanted = true;
+        let was_wanted = mem::replace(&mut slot.is_wanted, true);
         keep(&mut slot.reader, cx.waker());
-        let writer = slot.writer.take();
+        let writer = if was_wanted { None } else { slot.writer.take() };
         drop(slot);
         if let Some(writer) = writer
             && !writer.will_wake(cx.waker())
@@ -261,14 +265,18 @@ mod tests {
         assert_eq!(poll(&mut reader, &mut cx), Poll::Ready(Some(Err(BodyError::Broken))));
         assert_eq!(poll(&mut reader, &mut cx), Poll::Ready(None), "it is told once");
 
-        let (writer, reader) = upload(None);
-        let woken = Arc::new(Woken::default());
-        assert_eq!(
-            writer.poll_wanted(&mut Context::from_waker(&Arc::clone(&woken).into())),
-            Poll::Pending
-        );
-        drop(reader);
-        assert_eq!(woken.0.load(Relaxed), 1);
-        assert_eq!(writer.poll_wanted(&mut cx), Poll::Ready(Wanted::Nothing));
+        // It leaves before it wants anything, and while the piece that it wants has not come.
+        for wants in [false, true] {
+            let (writer, mut reader) = upload(None);
+            let woken = Arc::new(Woken::default());
+            if wants {
+                assert_eq!(poll(&mut reader, &mut cx), Poll::Pending);
+            }
+            let wanted = writer.poll_wanted(&mut Context::from_waker(&Arc::clone(&woken).into()));
+            assert_eq!(wanted == Poll::Ready(Wanted::Piece), wants);
+            drop(reader);
+            assert_eq!(woken.0.load(Relaxed), 1);
+            assert_eq!(writer.poll_wanted(&mut cx), Poll::Ready(Wanted::Nothing));
+        }
     }
 }

@@ -41,11 +41,13 @@ fn answers(all: &[u8], is_head: bool) -> (Vec<Message>, bool) {
     (answers, true)
 }
 
+/// Returns the statuses of the answers, but for `100 Continue`: a caller that has closed its direction gets it if its
+/// answer takes a moment.
 fn statuses(answers: &[Message]) -> Vec<u16> {
-    answers
+    let statuses = answers
         .iter()
-        .map(|answer| answer.head.as_ref().map_or(0, message::Head::status))
-        .collect()
+        .map(|answer| answer.head.as_ref().map_or(0, message::Head::status));
+    statuses.filter(|status| *status != 100).collect()
 }
 
 /// Exchanges of every kind: their requests, and the statuses of the answers.

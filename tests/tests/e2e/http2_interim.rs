@@ -195,3 +195,62 @@ async fn a_websocket_whose_backend_breaks_off_ends_with_cancel() {
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
     drop(upload);
 }
+
+/// Plays a backend on HTTP/2 that sends an early hint ahead of each answer, and more of them than may come if asked to.
+async fn hinting() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut backend = h2::server::handshake(stream).await.expect("it speaks HTTP/2");
+                while let Some(Ok((request, mut caller))) = backend.accept().await {
+                    let count = if request.uri().path() == "/flood" { 101 } else { 1 };
+                    for _ in 0..count {
+                        let hint = Response::builder()
+                            .status(103)
+                            .header("link", "</a.css>; rel=preload")
+                            .header("x-gateway-x", "2");
+                        let hint = hint.body(()).expect("a head");
+                        // The last ones find the stream reset.
+                        let _ = caller.send_informational(hint);
+                    }
+                    let _ = caller.send_response(Response::new(()), true);
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn early_hints_of_a_backend_on_http2_come_too() {
+    for (informational, expected) in [("forward", vec![103]), ("drop", vec![])] {
+        let guards = format!("protocol: h2c, connections: {{ informational: {informational} }}, {UNGUARDED}");
+        let config = Config::default().open("api", hinting().await, &guards);
+        let gateway = Gateway::start(config.to_string()).await;
+        let caller = Http2::connect(gateway.address()).await;
+        let ask = async |path| {
+            let request = caller.request(Method::GET, path);
+            caller.send(request, true).await.expect("it is taken")
+        };
+        let mut stream = ask("/api/page").await;
+        if informational == "forward" {
+            let hint = interim(&mut stream).await;
+            assert_eq!(hint.headers()["link"], "</a.css>; rel=preload");
+            assert!(!hint.headers().contains_key("x-gateway-x"), "{hint:?}");
+            assert_eq!(until_answer(&mut stream).await, (vec![], 200));
+        } else {
+            assert_eq!(until_answer(&mut stream).await, (vec![], 200));
+        }
+        let mut caller = gateway.connect().await;
+        caller
+            .send("GET /api/page HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await;
+        let all = caller.rest().await;
+        let told: Vec<u16> = all.matches("HTTP/1.1 103 ").map(|_| 103).collect();
+        assert_eq!(told, expected, "{all}");
+        assert!(all.contains("HTTP/1.1 200 "), "{all}");
+        gateway.get("/api/flood").send().await.refusal(502, "backend_invalid");
+    }
+}

@@ -122,7 +122,7 @@ impl MessageStream {
                         self.step = Step::Body;
                     }
                     if let Some(interim) = interim {
-                        interim.add(&head);
+                        interim.add_head(&head);
                     }
                     self.recycle(head);
                 }

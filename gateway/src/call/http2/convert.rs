@@ -4,10 +4,10 @@
 //! backend sends no proof of the key, because the stream cannot be mistaken for anything else. The gateway computes the
 //! proof for the caller.
 
+use h2::ext::Protocol;
 use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE, UPGRADE};
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
-use hyper::ext::Protocol;
 
 use crate::wire::grpc;
 use crate::wire::websocket;

@@ -6,10 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-
 use super::driver;
-use super::link::Link;
+use super::link::{Link, Peer};
 use super::metered::Metered;
 use super::pool::DialGuard;
 use crate::call::endpoints::Endpoint;
@@ -18,7 +16,6 @@ use crate::call::fault::Fault;
 use crate::call::pool::PoolSettings;
 use crate::call::transport::Transport;
 use crate::clock;
-use crate::wire::coalesce::Coalesced;
 
 /// Opens the connection of a duty, and those that follow from it. Each may take at most `within`.
 pub(super) fn begin(endpoint: Arc<Endpoint>, duty: DialGuard, within: Duration, settings: PoolSettings) {
@@ -44,8 +41,9 @@ async fn dial(endpoint: &Endpoint, within: Duration, settings: &PoolSettings) ->
         {
             return Err(io::Error::other("TLS: the backend does not offer HTTP/2 (ALPN `h2`)"));
         }
-        let stream = Metered::new(stream, &endpoint.name);
-        driver::open(Coalesced(TokioIo::new(stream)), settings).await
+        let peer = Arc::<Peer>::default();
+        let stream = Metered::new(stream, &endpoint.name, Arc::clone(&peer));
+        driver::open(stream, peer, settings).await
     };
     match tokio::time::timeout(within, opening).await {
         Ok(Ok(link)) => Ok(link),

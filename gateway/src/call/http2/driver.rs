@@ -1,7 +1,4 @@
-//! Drives one connection, and publishes the limits of its peer.
-//!
-//! hyper splits a client connection into two tasks. The one that knows the peer's settings is not woken when they
-//! change. Here both run in one task, so that new settings are seen as soon as they are read.
+//! Drives one connection, and publishes the state of its peer.
 //!
 //! A connection counts as open once the peer's SETTINGS frame has arrived. Hence no request is sent to a peer that
 //! speaks another protocol, and none is refused because of a limit that was still on its way.
@@ -10,23 +7,22 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::http2::{Builder, Connection};
-use hyper::rt::{Executor, Read, Write};
-use hyper_util::rt::TokioTimer;
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use super::keep_alive::KeepAlive;
 use super::link::{Link, Peer};
-use super::request_body::{Begun, RequestBody};
-use crate::call::failure::describe;
 use crate::call::pool::PoolSettings;
 use crate::clock;
 use crate::wire::flow_control::FlowControlWindows;
+use crate::wire::gathered_io::{GatheredIo, GatheredWrites, gathered};
 
 /// Maximum size of an answer's head in bytes, as on HTTP/1.1.
 const HEAD: u32 = 256 * 1024;
@@ -34,140 +30,94 @@ const HEAD: u32 = 256 * 1024;
 /// Maximum number of reset streams that are remembered for a second, in which more frames may arrive for them.
 const RESET_STREAMS: usize = 1000;
 
-/// Maximum time in which a peer must acknowledge a PING. A shorter `ping` interval also shortens this time.
-const PONG: Duration = Duration::from_secs(10);
-
 /// Time for the last frames on a connection that is no longer used.
 const LEAVE: Duration = Duration::from_secs(5);
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Opens a connection. If the future is dropped earlier, the connection is closed.
 ///
 /// # Errors
 /// Returns an error if the peer does not speak HTTP/2, or closes the connection before its SETTINGS.
-pub(super) async fn open<T>(stream: T, settings: &PoolSettings) -> io::Result<Link>
+pub(super) async fn open<T>(stream: T, peer: Arc<Peer>, settings: &PoolSettings) -> io::Result<Link>
 where
-    T: Read + Write + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let PoolSettings { ping, streams, .. } = *settings;
     let windows = FlowControlWindows::of_backend(streams);
-    let tasks = Tasks::default();
-    let begun = tasks.begun.clone();
-    let (sender, client) = Builder::new(tasks.clone())
-        .timer(TokioTimer::new())
+    let (stream, writes) = gathered(stream);
+    let (sender, mut connection) = Builder::new()
         // No streams until the peer has stated its limit.
         .initial_max_send_streams(0)
-        .initial_stream_window_size(windows.stream)
+        .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
         .max_header_list_size(HEAD)
         .max_concurrent_reset_streams(RESET_STREAMS)
         // Frames for a stream that is no longer remembered are answered with another reset. Counting those against the
         // peer would let callers who cancel break the connection for the others.
         .max_local_error_reset_streams(None)
-        .keep_alive_interval(ping)
-        .keep_alive_timeout(ping.min(PONG))
+        .enable_push(false)
         .handshake(stream)
         .await
         .map_err(not_spoken)?;
-    let peer = Arc::new(Peer::default());
     let (held, released) = oneshot::channel();
     let (opened, opens) = oneshot::channel();
     tokio::spawn(Driver {
-        client: Some(client),
-        connection: tasks.take(),
+        keep_alive: connection.ping_pong().map(|pings| KeepAlive::new(pings, ping)),
+        connection,
+        writes,
+        sender: Some(sender.clone()),
         peer: Arc::clone(&peer),
         opened: Some(opened),
         released: Some(released),
         leave: None,
     });
     match opens.await {
-        Ok(Ok(())) => Ok(Link::new(sender, peer, begun, streams, held, clock::now())),
+        Ok(Ok(())) => Ok(Link::new(sender, peer, streams, held, clock::now())),
         Ok(Err(error)) => Err(not_spoken(error)),
-        Err(_) => Err(io::Error::other("closed before it spoke HTTP/2")),
+        Err(_) => Err(io::Error::other("does not speak HTTP/2: it closed the connection")),
     }
 }
 
-fn not_spoken(error: hyper::Error) -> io::Error {
-    io::Error::other(format!("does not speak HTTP/2: {}", describe(&error)))
+fn not_spoken(error: h2::Error) -> io::Error {
+    io::Error::other(format!("does not speak HTTP/2: {error}"))
 }
 
-/// Executor of hyper's tasks. The first task is the connection itself, which the driver runs; all others are spawned.
-#[derive(Clone, Default)]
-pub(super) struct Tasks {
-    first: Arc<Mutex<First>>,
-    /// Slot of the exchange whose body the next task sends.
-    begun: Begun,
-}
-
-#[derive(Default)]
-enum First {
-    #[default]
-    Awaited,
-    Here(Task),
-    Taken,
-}
-
-impl Tasks {
-    fn take(&self) -> Task {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *first, First::Taken) {
-            First::Here(task) => task,
-            First::Awaited | First::Taken => Box::pin(std::future::ready(())),
-        }
-    }
-}
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
-    fn execute(&self, task: F) {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*first, First::Awaited) {
-            *first = First::Here(Box::pin(task));
-            return;
-        }
-        let task = tokio::spawn(task);
-        // If the body is sent at once, the task only waits for the answer's head. The exchange may end that task as
-        // well.
-        if let Some(slot) = self.begun.take() {
-            slot.set_carrier(task.abort_handle());
-        }
-    }
-}
-
-struct Driver<T: Read + Write + Unpin + Send + 'static> {
-    /// hyper's connection, until the peer takes no more requests.
-    client: Option<Connection<T, RequestBody, Tasks>>,
-    connection: Task,
+struct Driver<T: AsyncRead + AsyncWrite + Unpin> {
+    connection: Connection<GatheredIo<T>, Bytes>,
+    writes: GatheredWrites<T>,
+    keep_alive: Option<KeepAlive>,
+    /// `None` once the peer takes no more requests.
+    sender: Option<SendRequest<Bytes>>,
     peer: Arc<Peer>,
-    opened: Option<oneshot::Sender<hyper::Result<()>>>,
+    opened: Option<oneshot::Sender<Result<(), h2::Error>>>,
     released: Option<oneshot::Receiver<Infallible>>,
     leave: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T: Read + Write + Unpin + Send + 'static> Driver<T> {
-    fn poll_client(&mut self, cx: &mut Context<'_>) {
-        let Some(client) = &mut self.client else { return };
-        let Poll::Ready(ended) = Pin::new(client).poll(cx) else {
+impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+    /// Publishes whether the peer takes more requests, and how many at once.
+    fn publish(&mut self, cx: &mut Context<'_>) {
+        let Some(sender) = &mut self.sender else { return };
+        if let Poll::Ready(Err(error)) = sender.poll_ready(cx) {
+            self.end(Some(error));
             return;
-        };
-        self.client = None;
-        if let (Err(error), Some(opened)) = (ended, self.opened.take()) {
-            // The receiver may be gone; then the error is dropped.
-            let _ = opened.send(Err(error));
         }
-    }
-
-    fn publish(&mut self) {
-        let Some(client) = &self.client else { return };
-        let streams = client.current_max_send_streams();
-        self.peer.streams.store(streams, Relaxed);
+        let streams = sender.current_max_send_streams();
         self.peer
-            .extended_connect
-            .store(client.is_extended_connect_protocol_enabled(), Relaxed);
+            .publish(streams, sender.is_extended_connect_protocol_enabled());
         if streams > 0
             && let Some(opened) = self.opened.take()
         {
             let _ = opened.send(Ok(()));
+        }
+    }
+
+    /// Notes that the peer takes no more requests.
+    fn end(&mut self, error: Option<h2::Error>) {
+        self.sender = None;
+        self.peer.close();
+        if let (Some(error), Some(opened)) = (error, self.opened.take()) {
+            // The receiver may be gone; then the error is dropped.
+            let _ = opened.send(Err(error));
         }
     }
 
@@ -177,7 +127,10 @@ impl<T: Read + Write + Unpin + Send + 'static> Driver<T> {
             && Pin::new(released).poll(cx).is_ready()
         {
             self.released = None;
+            // Without a sender the library says goodbye once no stream is left.
+            self.sender = None;
             self.leave = Some(Box::pin(tokio::time::sleep(LEAVE)));
+            cx.waker().wake_by_ref();
         }
         self.leave
             .as_mut()
@@ -185,19 +138,28 @@ impl<T: Read + Write + Unpin + Send + 'static> Driver<T> {
     }
 }
 
-impl<T: Read + Write + Unpin + Send + 'static> Future for Driver<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.poll_client(cx);
-        let over = this.connection.as_mut().poll(cx).is_ready();
-        // The data just read may have held a GOAWAY.
-        this.poll_client(cx);
-        this.publish();
-        if over || this.has_left(cx) {
+        let ended = Pin::new(&mut this.connection).poll(cx);
+        if let Poll::Ready(ended) = ended {
+            this.end(ended.err());
             return Poll::Ready(());
         }
-        Poll::Pending
+        this.publish(cx);
+        if let Some(keep_alive) = &mut this.keep_alive
+            && keep_alive.poll(&this.peer, cx).is_ready()
+        {
+            tracing::debug!("a backend did not answer a PING in time: the connection is closed");
+            this.end(None);
+            return Poll::Ready(());
+        }
+        this.writes.write(cx);
+        match this.has_left(cx) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 }

@@ -1,25 +1,26 @@
 //! Maps an error on a shared connection to the fault of one exchange, and tells whether the request was begun.
 
-use std::error::Error as _;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 
 use h2::Reason;
 
 use crate::call::fault::{Fault, Upload};
 
 /// Returns the fault of an exchange that failed before the head of its answer.
-pub(super) fn fault_of(error: &hyper::Error) -> Fault {
-    let Some(cause) = cause::<h2::Error>(error) else {
-        let is_invalid = cause::<io::Error>(error).is_some_and(|error| error.kind() == ErrorKind::InvalidData);
+pub(super) fn fault_of(error: &h2::Error) -> Fault {
+    if let Some(io) = error.get_io() {
         // `InvalidData` describes what was received, all other kinds the connection.
-        return if is_invalid { Fault::Invalid } else { Fault::Broken };
-    };
-    if was_refused(cause) || was_left_out(cause) {
+        return match io.kind() {
+            ErrorKind::InvalidData => Fault::Invalid,
+            _ => Fault::Broken,
+        };
+    }
+    if was_refused(error) || is_left_out(error) {
         Fault::Unreached
-    } else if cause.is_reset() && !cause.is_remote() && !cause.is_library() {
+    } else if error.is_reset() && !error.is_remote() && !error.is_library() {
         // The gateway reset the stream because the request's body failed.
         Fault::Upload(Upload::Broken)
-    } else if cause.is_library() {
+    } else if error.is_library() {
         // The peer violated the protocol.
         Fault::Invalid
     } else {
@@ -27,28 +28,13 @@ pub(super) fn fault_of(error: &hyper::Error) -> Fault {
     }
 }
 
-/// Whether a GOAWAY says that the request was not begun (RFC 9113 section 6.8).
-pub(super) fn is_left_out(error: &hyper::Error) -> bool {
-    cause(error).is_some_and(was_left_out)
-}
-
-/// Whether the error is a GOAWAY of the peer. It only ends streams above the last one that it names.
-fn was_left_out(cause: &h2::Error) -> bool {
-    cause.is_go_away() && cause.is_remote()
+/// Whether the error is a GOAWAY of the peer, which says that the request was not begun: it only ends streams above the
+/// last one that it names (RFC 9113 section 6.8).
+pub(super) fn is_left_out(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote()
 }
 
 /// Whether the peer refused the stream: it was not processed and may be sent again (RFC 9113 section 8.7).
-fn was_refused(cause: &h2::Error) -> bool {
-    cause.is_reset() && cause.is_remote() && cause.reason() == Some(Reason::REFUSED_STREAM)
-}
-
-fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        cause = error.source();
-    }
-    None
+fn was_refused(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM)
 }

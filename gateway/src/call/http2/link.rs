@@ -1,14 +1,13 @@
-//! One connection to an endpoint: the sender of its requests, and the limits of its peer.
+//! One connection to an endpoint: the sender of its requests, and the state of its peer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-use hyper::client::conn::http2::SendRequest;
+use bytes::Bytes;
+use h2::client::SendRequest;
 use policies::Moment;
 use tokio::sync::oneshot;
-
-use super::request_body::{Begun, RequestBody};
 
 /// Number of consecutive timeouts after which the peer counts as gone. Without this limit all exchanges would go to a
 /// peer that has vanished, until a PING reveals it.
@@ -16,9 +15,8 @@ const MOST_UNHEARD: u32 = 3;
 
 /// Open connection. It takes no more exchanges after the peer's GOAWAY, and is closed when nothing holds it any more.
 pub(super) struct Link {
-    sender: SendRequest<RequestBody>,
+    sender: SendRequest<Bytes>,
     peer: Arc<Peer>,
-    begun: Begun,
     /// Maximum number of concurrent exchanges on the gateway's side.
     most: usize,
     born: Moment,
@@ -28,11 +26,44 @@ pub(super) struct Link {
     _held: oneshot::Sender<Infallible>,
 }
 
-/// Limits of the peer, as last seen by the driver.
+/// State of the peer, as last seen by the driver.
 #[derive(Default)]
 pub(super) struct Peer {
-    pub(super) streams: AtomicUsize,
-    pub(super) extended_connect: AtomicBool,
+    streams: AtomicUsize,
+    extended_connect: AtomicBool,
+    is_closed: AtomicBool,
+    /// Whether anything has come since the last call of `take_heard`.
+    heard: AtomicBool,
+    /// Number of exchanges on the connection.
+    exchanges: AtomicUsize,
+}
+
+impl Peer {
+    /// Sets the limit of concurrent exchanges, and whether the peer accepts an extended CONNECT.
+    pub(super) fn publish(&self, streams: usize, extended_connect: bool) {
+        self.streams.store(streams, Relaxed);
+        self.extended_connect.store(extended_connect, Relaxed);
+    }
+
+    /// Records that no more requests are taken.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Relaxed);
+    }
+
+    /// Records that something has come.
+    pub(super) fn note_heard(&self) {
+        self.heard.store(true, Relaxed);
+    }
+
+    /// Returns whether anything has come since the last call.
+    pub(super) fn take_heard(&self) -> bool {
+        self.heard.swap(false, Relaxed)
+    }
+
+    /// Returns whether there is an exchange on the connection.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.exchanges.load(Relaxed) > 0
+    }
 }
 
 /// Connection on which an answer did not come in time. The timeout counts against the connection only if it is the
@@ -55,9 +86,8 @@ impl std::fmt::Debug for Unanswered {
 
 impl Link {
     pub(super) const fn new(
-        sender: SendRequest<RequestBody>,
+        sender: SendRequest<Bytes>,
         peer: Arc<Peer>,
-        begun: Begun,
         most: u32,
         held: oneshot::Sender<Infallible>,
         born: Moment,
@@ -65,7 +95,6 @@ impl Link {
         Self {
             sender,
             peer,
-            begun,
             most: most as usize,
             born,
             used: AtomicBool::new(false),
@@ -74,12 +103,8 @@ impl Link {
         }
     }
 
-    pub(super) fn sender(&self) -> SendRequest<RequestBody> {
+    pub(super) fn sender(&self) -> SendRequest<Bytes> {
         self.sender.clone()
-    }
-
-    pub(super) const fn begun(&self) -> &Begun {
-        &self.begun
     }
 
     pub(super) const fn born(&self) -> Moment {
@@ -88,7 +113,7 @@ impl Link {
 
     /// Whether the connection takes more requests.
     pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed() && self.unheard.load(Relaxed) < MOST_UNHEARD
+        !self.peer.is_closed.load(Relaxed) && self.unheard.load(Relaxed) < MOST_UNHEARD
     }
 
     /// Returns the maximum number of concurrent exchanges.
@@ -115,5 +140,15 @@ impl Link {
     /// Records that an answer has not come in time.
     pub(super) fn note_silence(&self) {
         self.unheard.fetch_add(1, Relaxed);
+    }
+
+    /// Records that an exchange has begun.
+    pub(super) fn begin_exchange(&self) {
+        self.peer.exchanges.fetch_add(1, Relaxed);
+    }
+
+    /// Records that an exchange has ended.
+    pub(super) fn end_exchange(&self) {
+        self.peer.exchanges.fetch_sub(1, Relaxed);
     }
 }

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use policies::Moment;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::link::Peer;
 use crate::clock;
 use crate::wire::http2_frames::{Head, Met, Scan};
 
@@ -45,6 +46,7 @@ pub(super) struct Metered<S> {
     allowance: Allowance,
     /// Name of the endpoint, for the log.
     endpoint: Arc<str>,
+    peer: Arc<Peer>,
 }
 
 /// Number of frames that may arrive without any data of an answer's body.
@@ -115,11 +117,12 @@ const fn is_paid_for(head: Head) -> bool {
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(socket: S, endpoint: &Arc<str>) -> Self {
+    pub(super) fn new(socket: S, endpoint: &Arc<str>, peer: Arc<Peer>) -> Self {
         Self {
             socket,
             allowance: Allowance::begin(clock::now()),
             endpoint: Arc::clone(endpoint),
+            peer,
         }
     }
 
@@ -147,6 +150,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
         let come = &buf.filled()[before..];
+        this.peer.note_heard();
         if this.allowance.pass(come, clock::now()) == Err(Exhausted) {
             tracing::warn!(endpoint = %this.endpoint, "{TOO_MANY}: the connection is closed");
             return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, TOO_MANY)));

@@ -210,7 +210,8 @@ impl Member {
 }
 
 impl ExchangeSlot {
-    const fn new(pool: Arc<Shared>, link: Arc<Link>) -> Self {
+    fn new(pool: Arc<Shared>, link: Arc<Link>) -> Self {
+        link.begin_exchange();
         Self {
             pool,
             link,
@@ -254,6 +255,7 @@ impl ExchangeSlot {
 
 impl Drop for ExchangeSlot {
     fn drop(&mut self) {
+        self.link.end_exchange();
         self.pool.free(&self.link, clock::now());
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use policies::Moment;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -39,7 +38,7 @@ async fn link(streams: u32) -> (Link, Far) {
             .expect("it speaks HTTP/2");
         while let Some(Ok(_)) = far.accept().await {}
     });
-    let link = driver::open(TokioIo::new(near), &SETTINGS).await;
+    let link = driver::open(near, Arc::default(), &SETTINGS).await;
     (link.expect("it opens"), far)
 }
 
@@ -246,10 +245,10 @@ async fn who_speaks_something_else_is_no_connection() {
     tokio::io::AsyncWriteExt::write_all(&mut far, b"HTTP/1.1 400 Bad Request\r\n\r\n")
         .await
         .expect("there is room");
-    let refused = driver::open(TokioIo::new(near), &SETTINGS).await;
+    let refused = driver::open(near, Arc::default(), &SETTINGS).await;
     let why = refused.err().expect("no HTTP/2").to_string();
     assert!(why.starts_with("does not speak HTTP/2: "), "{why}");
     let (near, far) = tokio::io::duplex(1024);
     drop(far);
-    assert!(driver::open(TokioIo::new(near), &SETTINGS).await.is_err());
+    assert!(driver::open(near, Arc::default(), &SETTINGS).await.is_err());
 }

@@ -109,7 +109,7 @@ pub struct Connections {
     pub age: At<Duration>,
     /// Most fields in the head of an answer. An answer with more is `backend_invalid`.
     pub answer_fields: At<u32>,
-    /// HTTP/1.1 alone: what becomes of interim answers (1xx) such as `103 Early Hints`. Callers of HTTP/1.1 and HTTP/2 get
+    /// What becomes of interim answers (1xx) such as `103 Early Hints`. Callers of HTTP/1.1 and HTTP/2 get
     /// them, but never `100` or `101`.
     pub informational: At<Informational>,
     /// HTTP/2 alone: exchanges at once on one connection, if the backend allows as many.

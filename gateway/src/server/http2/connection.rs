@@ -17,9 +17,9 @@ use h2::server::{Connection as Library, Handshake, SendResponse};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::gathered_io::{GatheredIo, GatheredWrites};
 use super::uploads::NewUploads;
 use super::wakes::Part;
+use crate::wire::gathered_io::{GatheredIo, GatheredWrites};
 use crate::wire::slow_caller::Transfer;
 
 /// Number of turns in one poll. More is done in the next poll, after other tasks.

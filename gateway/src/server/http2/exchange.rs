@@ -13,7 +13,6 @@ use http::{Method, Request, Response, StatusCode, Version};
 use tokio::sync::Notify;
 
 use super::answer;
-use super::switched::Switched;
 use super::uploads::NewUploads;
 use crate::headers;
 use crate::pipeline::{self, Peer};
@@ -23,6 +22,7 @@ use crate::server::in_flight::InFlight;
 use crate::server::tunnelled;
 use crate::wire::caller_body::CallerBody;
 use crate::wire::grpc;
+use crate::wire::http2_switched::SwitchedHttp2;
 use crate::wire::slow_caller::Transfer;
 use crate::wire::stream_body::StreamBody;
 use crate::wire::switched_stream::SwitchableStream;
@@ -132,7 +132,7 @@ pub(super) async fn exchange(incoming: Incoming, peer: &Peer, farewell: &Notify)
         answer::complete_fields(&mut head.headers);
         match (connect, answer::send_head(head, false, &mut caller)) {
             (Some(incoming), Some(outgoing)) => {
-                let mut stream = Switched::new(incoming, outgoing);
+                let mut stream = SwitchedHttp2::new(incoming, outgoing);
                 tokio::spawn(async move { tunnelled::carry(&mut stream, tunnel, in_flight).await });
             }
             _ => tunnel.fail(&"the stream has ended"),

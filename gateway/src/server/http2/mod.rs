@@ -12,9 +12,7 @@ mod answer;
 mod connection;
 mod exchange;
 mod frames;
-mod gathered_io;
 mod metered_io;
-mod switched;
 mod unfinished_streams;
 mod uploads;
 mod wakes;
@@ -30,7 +28,6 @@ use tokio::sync::Notify;
 
 use self::connection::{Connection, Exchange};
 use self::exchange::{Incoming, exchange};
-use self::gathered_io::gathered;
 use self::metered_io::MeteredIo;
 use self::uploads::{NewUploads, Uploads};
 use self::widening::Widening;
@@ -40,6 +37,7 @@ use crate::clock;
 use crate::pipeline::Peer;
 use crate::plan::Edge;
 use crate::wire::flow_control::FlowControlWindows;
+use crate::wire::gathered_io::gathered;
 use crate::wire::parked::ParkedOfConnection;
 
 /// Bytes of one answer that are buffered while the caller's window is full.

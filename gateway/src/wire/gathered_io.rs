@@ -2,7 +2,7 @@
 //!
 //! The library flushes after each DATA frame, and one poll of a connection often carries answers of many streams. So a
 //! flush does nothing here, and [`GatheredWrites::write`] is called after each poll. The first poll is an exception: its
-//! SETTINGS are written before anything of the caller is read.
+//! SETTINGS are written before anything of the peer is read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -19,10 +19,10 @@ const LARGE: usize = 8 * 1024;
 const KEPT: usize = 4 * 1024;
 
 /// Stream whose writes are gathered.
-pub(super) struct GatheredIo<S>(Arc<Mutex<Gathered<S>>>);
+pub struct GatheredIo<S>(Arc<Mutex<Gathered<S>>>);
 
 /// Writes what is gathered.
-pub(super) struct GatheredWrites<S>(Arc<Mutex<Gathered<S>>>);
+pub struct GatheredWrites<S>(Arc<Mutex<Gathered<S>>>);
 
 struct Gathered<S> {
     socket: S,
@@ -36,7 +36,7 @@ struct Gathered<S> {
 }
 
 /// Returns the stream for the library, and what writes to the socket.
-pub(super) fn gathered<S>(socket: S) -> (GatheredIo<S>, GatheredWrites<S>) {
+pub fn gathered<S>(socket: S) -> (GatheredIo<S>, GatheredWrites<S>) {
     let gathered = Gathered {
         socket,
         waiting: Vec::new(),
@@ -54,9 +54,9 @@ fn lock<S>(shared: &Mutex<Gathered<S>>) -> MutexGuard<'_, Gathered<S>> {
 }
 
 impl<S: AsyncWrite + Unpin> GatheredWrites<S> {
-    /// Writes what the socket takes, and flushes it. The task is woken when it takes more, or when the caller leaves,
+    /// Writes what the socket takes, and flushes it. The task is woken when it takes more, or when the peer leaves,
     /// which a flush finds out. An error is reported to the library.
-    pub(super) fn write(&self, cx: &mut Context<'_>) {
+    pub fn write(&self, cx: &mut Context<'_>) {
         let mut gathered = lock(&self.0);
         gathered.is_begun = true;
         if let Poll::Ready(Err(error)) = gathered.poll_all(cx) {

@@ -10,15 +10,16 @@ use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(super) struct Switched {
+/// Stream of bytes that an HTTP/2 stream has become.
+pub struct SwitchedHttp2 {
     incoming: RecvStream,
     outgoing: SendStream<Bytes>,
     /// Bytes that have come and are not read yet.
     received: Bytes,
 }
 
-impl Switched {
-    pub(super) const fn new(incoming: RecvStream, outgoing: SendStream<Bytes>) -> Self {
+impl SwitchedHttp2 {
+    pub const fn new(incoming: RecvStream, outgoing: SendStream<Bytes>) -> Self {
         Self {
             incoming,
             outgoing,
@@ -35,12 +36,12 @@ fn broken(error: h2::Error) -> io::Error {
     }
 }
 
-impl AsyncRead for Switched {
+impl AsyncRead for SwitchedHttp2 {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.received.is_empty() {
             match ready!(self.incoming.poll_data(cx)) {
                 Some(Ok(data)) => self.received = data,
-                // A caller that loses interest is one that closes.
+                // A peer that loses interest is one that closes.
                 Some(Err(error)) if matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL)) => {
                     return Poll::Ready(Ok(()));
                 }
@@ -57,7 +58,7 @@ impl AsyncRead for Switched {
     }
 }
 
-impl AsyncWrite for Switched {
+impl AsyncWrite for SwitchedHttp2 {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
@@ -75,7 +76,7 @@ impl AsyncWrite for Switched {
         Poll::Ready(sent.map(|()| count).map_err(broken))
     }
 
-    /// Finds out whether the caller has left. The connection writes by itself.
+    /// Finds out whether the peer has left. The connection writes by itself.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.outgoing.poll_reset(cx) {
             Poll::Pending => Poll::Ready(Ok(())),
