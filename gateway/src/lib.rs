@@ -16,6 +16,7 @@ pub mod call;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod compression;
 pub mod config;
 pub mod control;
 pub mod diff;

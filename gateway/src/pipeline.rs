@@ -84,6 +84,7 @@ async fn run(
     let mut decision = decide(plan, peer, &mut head, now, note).await;
     exchange.note_findings(&decision.found);
     exchange.response_headers = decision.found.response_headers.take();
+    exchange.compression = decision.found.compression.take();
     if let Some(asked) = explained {
         return Ok(explain::answer(plan, peer, &asked, &decision, now));
     }

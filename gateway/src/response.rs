@@ -3,6 +3,7 @@
 //! Invariant: a request is observed exactly once, however its answer ends. An answer that breaks off is never taken for
 //! a complete one, neither by the caller (its connection or stream is aborted) nor by the log.
 
+mod compressing;
 mod events;
 mod keeping;
 mod leaving;
@@ -19,12 +20,14 @@ use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::compressing::Compressing;
 use self::events::Events;
 pub use self::keeping::CachePlacement;
 use self::keeping::Keeping;
 pub use self::leaving::Leaving;
 use crate::call::reply::{Broken, ReplyBody};
 use crate::clock;
+use crate::compression::Encoder;
 use crate::headers;
 use crate::limits::InFlightGuard;
 use crate::observe::{Outcome, RequestGuard, RequestRecord};
@@ -35,6 +38,8 @@ use crate::wire::grpc;
 /// Body of an answer, with everything that is held until its last byte.
 pub struct AnswerBody {
     content: Content,
+    /// Present while the content is compressed.
+    compressing: Option<Box<Compressing>>,
     open: Option<Open>,
     grpc: Option<Grpc>,
 }
@@ -116,12 +121,23 @@ impl AnswerBody {
         };
         let mut body = Self {
             content,
+            compressing: None,
             open: Some(open),
             grpc: None,
         };
         // An empty body is not polled for its end.
         body.end_if_over();
         body
+    }
+
+    /// Compresses the content, which must not be over.
+    #[must_use]
+    pub fn compressed(mut self, encoder: Option<Encoder>) -> Self {
+        if let (Some(encoder), Some(open)) = (encoder, &mut self.open) {
+            open.record.coding = Some(encoder.coding());
+            self.compressing = Some(Box::new(Compressing::new(encoder)));
+        }
+        self
     }
 
     /// Marks the answer as gRPC.
@@ -207,8 +223,15 @@ impl AnswerBody {
         Some(Ok(Frame::trailers(trailers)))
     }
 
+    fn is_over(&self) -> bool {
+        match &self.compressing {
+            None => self.content.is_over(),
+            Some(compressing) => compressing.is_over(),
+        }
+    }
+
     fn end_if_over(&mut self) {
-        if self.content.is_over()
+        if self.is_over()
             && !matches!(self.content, Content::Switched(_))
             && let Some(open) = self.open.take()
         {
@@ -229,6 +252,36 @@ impl Content {
     /// Caches an answer while it is sent.
     pub fn kept(reply: Box<ReplyBody>, place: CachePlacement) -> Self {
         Self::Kept(Box::new(Keeping::new(reply, place)))
+    }
+
+    /// Returns the length in bytes, if it is known.
+    pub fn length(&self) -> Option<u64> {
+        if self.is_over() {
+            Some(0)
+        } else {
+            self.size_hint().exact()
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Empty | Self::Switched(_) => Poll::Ready(None),
+            Self::Events(events) => events.poll_frame(cx),
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Reply(body) => Pin::new(body).poll_frame(cx),
+            Self::Kept(keeping) => keeping.poll_frame(cx),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty | Self::Switched(_) => SizeHint::with_exact(0),
+            Self::Events(events) => events.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Reply(body) => body.size_hint(),
+            Self::Kept(keeping) => keeping.size_hint(),
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -265,13 +318,15 @@ impl Body for AnswerBody {
                 "the drain could not wait for its end",
             ));
         }
-        let polled = match &mut this.content {
-            Content::Empty | Content::Switched(_) => None,
-            Content::Events(events) => std::task::ready!(events.poll_frame(cx)),
-            Content::Whole(bytes) if bytes.is_empty() => None,
-            Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Reply(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
-            Content::Kept(keeping) => std::task::ready!(keeping.poll_frame(cx)),
+        let polled = match &mut this.compressing {
+            None => std::task::ready!(this.content.poll_frame(cx)),
+            Some(compressing) => {
+                let polled = compressing.poll_frame(&mut this.content, cx);
+                if let Some(open) = &mut this.open {
+                    open.record.bytes_plain = compressing.encoded();
+                }
+                std::task::ready!(polled)
+            }
         };
         Poll::Ready(match polled.map(|polled| polled.map(cleaned)) {
             Some(Ok(frame)) => {
@@ -306,16 +361,13 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.is_over()
+        self.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty | Content::Switched(_) => SizeHint::with_exact(0),
-            Content::Events(events) => events.size_hint(),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Reply(body) => body.size_hint(),
-            Content::Kept(keeping) => keeping.size_hint(),
+        match self.compressing {
+            None => self.content.size_hint(),
+            Some(_) => SizeHint::default(),
         }
     }
 }

@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 17] = [
         "stale_cache",
     ],
     &["rejection"],
-    &["client", "json", "tls"],
+    &["client", "compression", "json", "tls"],
     &["problem", "template"],
     &["identity", "request_key", "routing", "wire"],
     &["config", "headers", "usage"],

@@ -50,6 +50,7 @@ fn sample(admin: &Admin, page: &mut Page) {
         }
     }
     tenant_metrics::sample(&plan, gateway.state.observer.registry.tenants.all(), page);
+    page.put(Family::CompressionMemory, &[], crate::compression::memory_held());
     page.put(Family::MirroredBytes, &[], gateway.state.copied.held());
     for listener in &gateway.live.load().edge.listeners {
         let shown = listener.tls.iter().flat_map(|tls| tls.shown.iter());

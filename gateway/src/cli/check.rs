@@ -1,6 +1,7 @@
 //! `gateway check`: checks a config, and shows how long requests may take with it.
 
 mod against;
+mod compression;
 mod key_tiers;
 mod precedence;
 mod shared_limits;
@@ -95,6 +96,13 @@ fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool, replicas: Option
         page.push_str("\nWhere endpoints are looked up while the gateway runs\n\n");
     }
     for line in sources {
+        let _ = writeln!(page, "  {line}");
+    }
+    let compressed = compression::lines(plan);
+    if !compressed.is_empty() {
+        page.push_str("\nWhich answers are compressed for callers that accept it\n\n");
+    }
+    for line in compressed {
         let _ = writeln!(page, "  {line}");
     }
     if routes > 0 {

@@ -61,7 +61,7 @@ pub use named::NamedMap;
 pub use scalar::written;
 pub use sources::{Invalid, Sources};
 pub use span::{At, Span};
-pub use units::{Backoff, ByteSize, Percent, Rate, Ratio, duration_text, read_duration};
+pub use units::{Backoff, ByteSize, Percent, Rate, Ratio, duration_text, read_duration, size_text};
 pub use unsound::Unsound;
 
 use reader::Read;

@@ -84,6 +84,8 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         "{ LISTENERS, ROUTES, cors: @ }",
         &[("origins", r#"origins: ["https://a.example"]"#)],
     ),
+    place("{ LISTENERS, ROUTES, compression: @ }", &[]),
+    place("{ LISTENERS, ROUTES, compression: { levels: @ } }", &[]),
     place("{ LISTENERS, ROUTES, callers: @ }", &[]),
     place(
         "{ LISTENERS, ROUTES, callers: { api_keys: @ } }",

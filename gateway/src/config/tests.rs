@@ -435,6 +435,7 @@ routes: { r: { match: { path: / }, backend: b, @ } }"#;
         (backend, "ejection"),
         (backend, "retry"),
         (route, "cors"),
+        (route, "compression"),
         (route, "upgrade"),
         (route, "security_headers"),
     ];
@@ -478,6 +479,7 @@ routes: { r: { match: { path: / }, backend: b, @ } }"#;
     // A section that is off by default does not accept `off`.
     for (place, key) in [
         ("@", "cors"),
+        ("@", "compression"),
         ("callers: { @ }", "anonymous"),
         ("callers: { @ }", "api_keys"),
         ("listeners: { a: { address: \"0.0.0.0:1\", @ } }", "tls"),

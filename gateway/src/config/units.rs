@@ -621,6 +621,11 @@ pub fn duration_text(duration: Duration) -> String {
     duration.show()
 }
 
+/// Returns a size with its unit, as in a config.
+pub fn size_text(bytes: u64) -> String {
+    ByteSize(bytes).show()
+}
+
 /// Reads a duration in the form used in a config.
 ///
 /// # Errors

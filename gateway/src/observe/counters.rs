@@ -76,8 +76,14 @@ impl Counters {
     /// Adds one to a counter. `values` are those of the family's labels that have a closed set of words; `()` for none.
     #[inline]
     pub fn add<V: Values>(&self, family: Family, values: V) {
+        self.add_all(family, values, 1);
+    }
+
+    /// Adds a number to a counter, as [`Counters::add`] does.
+    #[inline]
+    pub fn add_all<V: Values>(&self, family: Family, values: V, count: u64) {
         self.check::<V>(family);
-        self.series(family, values.position()).counter.increment(1);
+        self.series(family, values.position()).counter.increment(count);
     }
 
     /// Returns the value of a counter.

@@ -9,6 +9,7 @@ use super::labels::{
     ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label, LookupOutcome,
     MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, Verification,
 };
+use crate::compression::Coding;
 use crate::rejection::Reason;
 
 /// One row per family: its name in the code, its kind and metric name, its labels, and its help text. A label with a
@@ -60,6 +61,14 @@ families! {
         "Aggregates answered with x-gateway-complete: false";
     Fallbacks: Counter "gateway_fallbacks_total" ["route", "kind": FallbackKind]
         "Answers that a value, the last good answer or another backend stood in for, by route";
+    CompressedResponses: Counter "gateway_compressed_responses_total" ["coding": Coding]
+        "Answers that the gateway compressed, by coding";
+    CompressedFrom: Counter "gateway_compression_input_bytes_total" ["coding": Coding]
+        "Bytes of these answers before they were compressed";
+    CompressedTo: Counter "gateway_compression_output_bytes_total" ["coding": Coding]
+        "Bytes of these answers as they were sent";
+    CompressionMemory: Gauge "gateway_compression_memory_bytes" []
+        "Memory of answers that are being compressed, of compression.memory";
     MirroredRequests: Counter "gateway_mirrored_requests_total" ["route", "outcome": MirrorOutcome]
         "Requests chosen to be copied to the mirror of their route, by what became of the copy";
     MirroredInFlight: Gauge "gateway_mirrored_requests_in_flight" ["route"]

@@ -48,6 +48,17 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// Counts the response of a request, if it was compressed.
+    pub(super) fn count_compression(&self, record: &RequestRecord) {
+        if let Some(coding) = record.coding {
+            self.add(Family::CompressedResponses, coding);
+            self.add_all(Family::CompressedFrom, coding, record.bytes_plain);
+            self.add_all(Family::CompressedTo, coding, record.bytes_out);
+        }
+    }
+}
+
 impl TenantMetrics {
     pub(crate) fn count(&self, record: &RequestRecord) {
         self.requests.fetch_add(1, Relaxed);

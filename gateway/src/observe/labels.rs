@@ -6,6 +6,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::compression::Coding;
 use crate::rejection::Reason;
 
 /// A closed set of values for one label.
@@ -104,6 +105,17 @@ macro_rules! labels {
             }
         }
     )+};
+}
+
+impl Label for Coding {
+    const ALL: &'static [Self] = &Self::ALL;
+    const WORDS: &'static [&'static str] = &[Self::Gzip.as_str(), Self::Brotli.as_str(), Self::Zstd.as_str()];
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+    fn index(self) -> usize {
+        self as usize
+    }
 }
 
 labels! {
@@ -447,6 +459,7 @@ mod tests {
     #[test]
     fn every_value_has_its_own_word_and_place() {
         check::<Class>();
+        check::<Coding>();
         check::<FallbackKind>();
         check::<Outcome>();
         check::<AttemptOutcome>();

@@ -60,6 +60,10 @@ pub(super) struct Line<'a> {
     bytes_in: u64,
     bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    coding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_plain: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<&'static str>,
@@ -91,7 +95,7 @@ impl<'a> Line<'a> {
             request_id: record.request_id.as_str(),
             trace_id: record.trace.map(|trace| trace.to_string()),
             client: record.client,
-            protocol: record.protocol,
+            protocol: record.protocol(),
             method: record.method.as_str(),
             path: record.path.as_str(),
             route: record.route.as_ref().map(|route| &*route.name),
@@ -114,6 +118,8 @@ impl<'a> Line<'a> {
             first_byte_ms: record.attempts.head().map(|head| millis(head.since(record.started))),
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
+            coding: record.coding.map(|coding| coding.as_str()),
+            bytes_plain: record.coding.map(|_| record.bytes_plain),
             complete: record.complete,
             fallback: record.fallbacks.first().map(|kind| kind.as_str()),
             aborted: record.aborted,
@@ -149,7 +155,7 @@ mod tests {
     fn a_line_holds_the_decision() {
         let unix = Duration::from_millis(1_709_210_096_007);
         let mut record = RequestRecord::begin(Moment::ZERO, unix, "req \"1\"", Method::PUT, "/users/1");
-        record.protocol = "HTTP/2";
+        record.version = Some(http::Version::HTTP_2);
         record.client = Some([10, 0, 0, 9].into());
         record.route = Some(Registry::default().route("users"));
         record.tenant = Some(Tenants::default().find_or_add("acme", "free"));

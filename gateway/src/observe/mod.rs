@@ -139,6 +139,7 @@ impl Observer {
         let route = record.route.as_ref().unwrap_or(&self.unrouted);
         route.count_request(record, record.used);
         self.registry.process.count_caller(record);
+        self.registry.process.count_compression(record);
         self.usage.count(|| record.used());
         if let Some(tenant) = &record.tenant {
             tenant.count(record);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Version};
 use policies::Moment;
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
@@ -21,6 +21,7 @@ use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
 use super::traces::SpanContext;
 use super::unknown_tiers::UnknownTier;
+use crate::compression::Coding;
 use crate::headers::TraceId;
 use crate::rejection::Reason;
 
@@ -38,8 +39,8 @@ pub struct RequestRecord {
     pub method: Method,
     /// Path without the query, which may hold secrets.
     pub path: Text,
-    /// HTTP version of the caller; empty if unknown.
-    pub protocol: &'static str,
+    /// HTTP version of the caller; `None` if unknown.
+    pub version: Option<Version>,
     pub client: Option<IpAddr>,
     pub route: Option<Arc<RouteMetrics>>,
     pub tenant: Option<Arc<TenantMetrics>>,
@@ -75,8 +76,12 @@ pub struct RequestRecord {
     pub used: Duration,
     /// Bytes of the request body.
     pub bytes_in: u64,
-    /// Bytes of the response body.
+    /// Bytes of the response body, as they are sent.
     pub bytes_out: u64,
+    /// Coding in which the gateway sends the response; `None` if it is sent as it came.
+    pub coding: Option<Coding>,
+    /// Bytes of the response body before it was compressed.
+    pub bytes_plain: u64,
     /// True if an aggregate has all of its parts; `None` for other routes.
     pub complete: Option<bool>,
     /// Fallbacks that were served, one entry for each use.
@@ -96,6 +101,16 @@ impl RequestRecord {
             method,
             path: Text::cut(path, 256),
             ..Self::default()
+        }
+    }
+
+    /// Returns the protocol of the caller as text; empty if unknown.
+    pub(super) fn protocol(&self) -> &'static str {
+        match self.version {
+            None => "",
+            Some(Version::HTTP_2) => "HTTP/2",
+            Some(Version::HTTP_10) => "HTTP/1.0",
+            Some(_) => "HTTP/1.1",
         }
     }
 

@@ -17,6 +17,7 @@ use crate::auth::credential_removal;
 use crate::call::endpoints::HashKeys;
 use crate::client::address::{self, ClientAddress};
 use crate::clock::Now;
+use crate::compression::{Compression, PendingCompression};
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, AddedFields, RequestHints};
 use crate::limits::Charges;
@@ -46,6 +47,7 @@ pub(super) async fn decide<'a>(
         route: None,
         principal: None,
         response_headers: of_top.map(|fields| PendingResponseHeaders::begin(fields, &head.parts.headers, false)),
+        compression: begin_compression(plan.edge.compression.as_ref(), &head.parts),
         failed_check: None,
     };
     let mut charges = Charges::new();
@@ -118,6 +120,10 @@ async fn stages<'a>(
         pending
     });
 
+    if route.edge.compression.as_ref() != found.compression.as_ref().map(|pending| pending.rules()) {
+        found.compression = begin_compression(route.edge.compression.as_ref(), head);
+    }
+
     // Stage 3: the route's rules for path, client address and WebSocket handshakes.
     route_rules::same_path_policy(*path_policy, route)?;
     if let Some(addresses) = &route.edge.addresses {
@@ -177,6 +183,13 @@ async fn stages<'a>(
         handshake,
         budget,
     }))
+}
+
+/// Prepares the compression of the answer, where there are rules for it.
+fn begin_compression(rules: Option<&Arc<Compression>>, head: &request::Parts) -> Option<Box<PendingCompression>> {
+    let rules = rules?;
+    let pending = PendingCompression::begin(rules, &head.method, head.version, &head.headers);
+    Some(Box::new(pending))
 }
 
 /// Removes the header fields that the backend must not see, and returns what they asked of the gateway.

@@ -15,6 +15,7 @@ use crate::call::backend::Backend;
 use crate::call::endpoints::HashKeys;
 use crate::client::address::ClientAddress;
 use crate::clock::Now;
+use crate::compression::PendingCompression;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::Handshake;
 use crate::headers::{AddedFields, RequestHints};
@@ -72,6 +73,8 @@ pub(super) struct Findings<'a> {
     pub(super) principal: Option<Arc<Principal>>,
     /// Header fields to add to the response: those of the route, or of the config's top level if no route was found.
     pub(super) response_headers: Option<PendingResponseHeaders>,
+    /// Compression of the response: that of the route, or of the config's top level if no route was found.
+    pub(super) compression: Option<Box<PendingCompression>>,
     /// Log word of the failed check of authentication.
     pub(super) failed_check: Option<&'static str>,
 }

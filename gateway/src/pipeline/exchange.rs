@@ -7,6 +7,7 @@ use policies::bulkhead::Entrant;
 use super::peer::Peer;
 use crate::call::StatedCost;
 use crate::clock::Now;
+use crate::compression::PendingCompression;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, Trace, ValueText};
 use crate::limits::{Receipt, RefundFacts};
@@ -31,6 +32,8 @@ pub(super) struct Exchange<'a> {
     pub(super) is_grpc: bool,
     /// Header fields to add to the response.
     pub(super) response_headers: Option<PendingResponseHeaders>,
+    /// Compression of the response; `None` leaves it as it is.
+    pub(super) compression: Option<Box<PendingCompression>>,
     /// The charge to the limits; `None` until the request is charged.
     pub(super) receipt: Option<Receipt>,
     /// Whether the response says what the limits have left.
@@ -66,11 +69,7 @@ impl<'a> Exchange<'a> {
                 scheme: peer.scheme.as_str(),
             })
         });
-        record.protocol = match request.version() {
-            Version::HTTP_2 => "HTTP/2",
-            Version::HTTP_10 => "HTTP/1.0",
-            _ => "HTTP/1.1",
-        };
+        record.version = Some(request.version());
         Self {
             plan,
             peer,
@@ -82,6 +81,7 @@ impl<'a> Exchange<'a> {
             is_head: request.method() == Method::HEAD,
             is_grpc: request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers()),
             response_headers: None,
+            compression: None,
             receipt: None,
             tells_limits: true,
             refund: RefundFacts::default(),

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::exchange::Exchange;
 use crate::clock::Now;
+use crate::compression::Encoder;
 use crate::header_fields;
 use crate::headers;
 use crate::limits;
@@ -29,6 +30,7 @@ impl Exchange<'_> {
         if let Some(fields) = &self.response_headers {
             fields.apply(self.peer.scheme, response.headers_mut());
         }
+        let encoder = self.compress(&mut response);
         let presence = self.receipt.map(|receipt| receipt.presence).unwrap_or_default();
         let mut record = self.record;
         record.status = response.status().as_u16();
@@ -41,8 +43,22 @@ impl Exchange<'_> {
         response.map(|content| match content {
             Content::Whole(_) if self.is_head => AnswerBody::new(Content::Empty, record, presence),
             content if self.is_grpc => AnswerBody::new(content, record, presence).of_grpc(),
-            content => AnswerBody::new(content, record, presence),
+            content => AnswerBody::new(content, record, presence).compressed(encoder),
         })
+    }
+
+    /// Decides whether the response is compressed, and changes its header fields accordingly.
+    fn compress(&mut self, response: &mut Response<Content>) -> Option<Encoder> {
+        let compression = self.compression.take()?;
+        let length = match response.body() {
+            Content::Switched(_) => return None,
+            _ if self.is_grpc => return None,
+            content @ Content::Whole(_) => content.length(),
+            // The response to HEAD is about the body of that to GET.
+            _ if self.is_head => stated_length(response.headers()),
+            content => content.length(),
+        };
+        compression.apply(response.status(), response.headers_mut(), length)
     }
 
     /// Makes the response to a rejected request.
@@ -71,6 +87,10 @@ impl Exchange<'_> {
         }
         response.map(Content::Whole)
     }
+}
+
+fn stated_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Answers a CORS preflight.

@@ -50,6 +50,7 @@ use crate::auth::api_key::places::KeyPlaces;
 use crate::auth::authenticator::Authenticator;
 use crate::call::backend::Backend;
 use crate::client::address::TrustedProxies;
+use crate::compression::Compression;
 use crate::files::{FileSet, Stamp};
 use crate::headers::Via;
 use crate::headers::response::ResponseHeaders;
@@ -190,6 +191,8 @@ pub struct Edge {
     pub legacy_limit_fields: bool,
     /// Header fields for responses outside of any route.
     pub finish: Option<Arc<ResponseHeaders>>,
+    /// Compression of answers that have no route.
+    pub compression: Option<Arc<Compression>>,
 }
 
 /// Addresses of the admin API and of the health probes.

@@ -54,6 +54,8 @@ pub struct EdgeOutline {
     pub deny: Vec<String>,
     /// Allowed CORS origins; `null` without CORS.
     pub origins: Option<Vec<String>>,
+    /// What is compressed for callers that accept it; `null` compresses nothing.
+    pub compression: Option<CompressionOutline>,
     pub security_headers: &'static str,
     /// Groups of header fields that the gateway adds.
     pub added_headers: Vec<&'static str>,
@@ -64,6 +66,17 @@ pub struct EdgeOutline {
     pub method_override: &'static str,
     pub path_policy: PathPolicyOutline,
     pub upgrade: &'static str,
+}
+
+/// Answers that are compressed.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct CompressionOutline {
+    /// Codings on offer, the preferred one first.
+    pub codings: Vec<&'static str>,
+    /// Media types.
+    pub types: Vec<String>,
+    /// Length from which on an answer is compressed, in bytes.
+    pub minimum_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -11,6 +11,7 @@ use crate::auth::access::Access;
 use crate::auth::credential_removal::Forward;
 use crate::call::backend::Backend;
 use crate::client::address_list::AddressList;
+use crate::compression::Compression;
 use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::HeaderRules;
 use crate::headers::{AddedHeaders, MethodOverride};
@@ -64,6 +65,7 @@ pub struct RouteEdge {
     pub addresses: Option<AddressList>,
     pub request_rules: Option<HeaderRules>,
     pub finish: Option<Arc<ResponseHeaders>>,
+    pub compression: Option<Arc<Compression>>,
     pub added: AddedHeaders,
     /// Whether anything between the decision and the backend looks at the head of a request, the added fields included.
     pub is_head_read: bool,

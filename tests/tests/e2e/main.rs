@@ -19,6 +19,7 @@ mod certificates;
 mod charges;
 mod client_address;
 mod client_authorities;
+mod compression;
 mod config;
 mod config_diff;
 mod connections;

@@ -70,7 +70,7 @@ async fn routes_stand_in_the_order_and_on_the_lines_of_the_config() {
     assert_eq!(
         page["edge"],
         json!({
-            "allow": null, "deny": [], "origins": null, "security_headers": "off",
+            "allow": null, "deny": [], "origins": null, "compression": null, "security_headers": "off",
             "added_headers": ["identity", "forwarded", "trace", "ratelimit"],
             "request_fields": [], "response_fields": [], "method_override": "reject",
             "path_policy": {

@@ -95,6 +95,10 @@ pub(super) const SECTIONS: &[Section] = &[
                 "",
                 "there are no plugins: what they do elsewhere are keys of routes, backends, tiers and `callers`",
             ),
+            word(
+                "compress gzip brotli br zstd compressor content_encoding",
+                "compression: { codings: [gzip] }",
+            ),
             noted(
                 "tls ssl certificates certificate certs",
                 "",

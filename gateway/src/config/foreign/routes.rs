@@ -130,7 +130,11 @@ pub(super) const SECTIONS: &[Section] = &[
                 "mirroring mirrors shadow shadowing shadow_traffic traffic_mirror request_mirror request_mirror_policies request_mirror_policy http_request_mirror proxy_mirror",
                 "mirror: { to: v2, percent: 5 }",
             ),
-            noted("compression compress gzip", "", "there is nothing like it yet"),
+            noted(
+                "compress gzip brotli br zstd content_encoding compressor",
+                "compression: { codings: [gzip] }",
+                "`compression` at the top holds for every route",
+            ),
             noted(
                 "priority order weight precedence",
                 "",

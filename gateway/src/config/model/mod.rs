@@ -12,6 +12,7 @@ mod backend_tls;
 mod balance;
 mod breaker;
 mod callers;
+mod compression;
 mod connection_limits;
 mod cors;
 mod endpoint;
@@ -52,6 +53,7 @@ pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, ISSUERS, Jwt, JwtKeys, KeyPlace, KeysUrl,
     Pointer, Revocations, Secret, TokenType, Verifications,
 };
+pub use compression::{Compression, CompressionLevels, OwnCompression};
 pub use connection_limits::{ConnectionLimits, MinimumRates};
 pub use cors::{Cors, Origin, OwnCors};
 pub use endpoint::{Endpoint, EndpointUrl};
@@ -113,6 +115,8 @@ pub struct Config {
     pub overload: Option<Overload>,
     /// Cross-origin rules (CORS) of every route that has no `cors` of its own.
     pub cors: Option<Cors>,
+    /// Answers that are compressed, on every route that has no `compression` of its own. Left out, none are.
+    pub compression: Option<Compression>,
     /// Security header fields of every answer whose route does not say otherwise. `api`: for answers that no browser
     /// shows. `page`: for pages.
     pub security_headers: At<SecurityHeaders>,
@@ -170,6 +174,7 @@ impl Read for Config {
             let minimum_rates = f.sound(|f| f.section_or_off("minimum_rates"));
             let overload = f.sound(|f| f.section_or_off("overload"));
             let cors = f.sound(|f| f.optional("cors"));
+            let compression = f.sound(|f| f.optional("compression"));
             let security_headers = f.or("security_headers", SecurityHeaders::Off);
             let added_headers = f.section_anyway("added_headers");
             let path_policy = f.section_anyway("path_policy");
@@ -200,6 +205,7 @@ impl Read for Config {
                 minimum_rates,
                 overload,
                 cors,
+                compression,
                 security_headers,
                 added_headers: added_headers?,
                 path_policy: path_policy?,

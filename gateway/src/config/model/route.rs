@@ -10,8 +10,8 @@ use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
 use super::split;
 use super::{
-    AddedHeaders, Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCors, PathPolicy, Redirect, SecurityHeaders,
-    SplitEntry,
+    AddedHeaders, Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCompression, OwnCors, PathPolicy, Redirect,
+    SecurityHeaders, SplitEntry,
 };
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
@@ -50,6 +50,9 @@ pub struct Route {
     pub forward_credential: Option<At<bool>>,
     /// Cross-origin rules in place of those at the top.
     pub cors: Option<OwnCors>,
+    /// Which answers are compressed, in place of `compression` at the top. `off` where an answer holds a secret beside
+    /// what a stranger can make it hold.
+    pub compression: Option<OwnCompression>,
     /// Header fields that are changed.
     pub headers: Headers,
     /// Security header fields. Left out: `security_headers` at the top.
@@ -179,7 +182,7 @@ impl Read for Route {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["cache", "in_flight", "quotas", "retry", "compression"]);
+            f.not_built(&["cache", "in_flight", "quotas", "retry"]);
             let matches = f.required("match");
             let access = f.section("access");
             let limits = f.optional("limits").unwrap_or_default();
@@ -191,6 +194,7 @@ impl Read for Route {
             let body_limit = f.optional("body_limit");
             let forward_credential = f.optional("forward_credential");
             let cors = f.optional("cors");
+            let compression = f.optional("compression");
             let headers = f.section("headers");
             let security_headers = f.optional("security_headers");
             let added_headers = f.section("added_headers");
@@ -222,6 +226,7 @@ impl Read for Route {
                 body_limit,
                 forward_credential,
                 cors,
+                compression,
                 headers: headers.or_else(|| f.default_section("headers"))?,
                 security_headers,
                 added_headers: added_headers.or_else(|| f.default_section("added_headers"))?,

@@ -112,6 +112,10 @@ fn the_map_holds_what_was_written() {
     check(&backend("bulkhead"), "20", "{ limit: 20 }");
     check(&backend("connections"), "30s", "{ idle: 30s }");
     check("cors: @", "true", r#"{ origins: ["https://app.example.com"] }"#);
+    check("compression: @", "gzip", "{ codings: [gzip] }");
+    check("compression: @", "[br, zstd]", "{ codings: [br, zstd] }");
+    check("compression: @", "text/html", "{ types: [text/html] }");
+    check("compression: @", "true", "{ codings: [zstd, gzip, br] }");
     check("cors: @", r#""*""#, r#"{ origins: ["*"] }"#);
     check(
         "cors: @",

@@ -185,9 +185,12 @@ fn server(
         ("error.type", error_type.map(Value::from)),
         (
             "network.protocol.name",
-            (!record.protocol.is_empty()).then(|| "http".into()),
+            (!record.protocol().is_empty()).then(|| "http".into()),
         ),
-        ("network.protocol.version", text(record.protocol.strip_prefix("HTTP/"))),
+        (
+            "network.protocol.version",
+            text(record.protocol().strip_prefix("HTTP/")),
+        ),
         ("client.address", record.client.map(|client| client.to_string().into())),
         ("http.request.body.size", Some(record.bytes_in.into())),
         ("http.response.body.size", Some(record.bytes_out.into())),
@@ -422,7 +425,7 @@ mod tests {
         }));
         record.route = Some(Registry::default().route("home"));
         record.tenant = Some(Tenants::default().find_or_add("acme", "free"));
-        record.protocol = "HTTP/2";
+        record.version = Some(http::Version::HTTP_2);
         record.status = 200;
         record.used = Duration::from_millis(50);
         record

@@ -7,6 +7,7 @@
 
 mod assumed;
 mod caller;
+mod coding;
 mod guards;
 mod outcome;
 mod question;
@@ -209,6 +210,7 @@ impl Scene<'_> {
             steps.extend(self.overload(&request.principal));
             steps.push(self.time(request));
             steps.extend(self.target(request, found.client.ip));
+            steps.extend(self.compression(request.route));
         }
         Explanation {
             method: self.asked.method.to_string(),

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::compression::Compression;
 use crate::config::{At, Config, Mistake, Mistakes, NamedMap, Sources, Span, Unsound};
 use crate::plan::State;
 use crate::setting::{Location, SettingId, SettingsBuilder};
@@ -24,6 +25,8 @@ pub(super) struct Compiler<'a> {
     /// Settings that can decide on a request.
     pub(super) settings: SettingsBuilder,
     pub(super) workers: usize,
+    /// Compression of the routes that have none of their own.
+    pub(super) compression: Option<Arc<Compression>>,
     /// Files of endpoints whose mistakes are reported. Several backends may name one file.
     pub(super) unusable: Vec<PathBuf>,
     /// Tenants that credentials can belong to; `None` if tokens may name any.

@@ -10,6 +10,7 @@ mod backend_tls;
 mod backends;
 pub mod callers;
 mod compiler;
+mod compression;
 mod costs;
 mod credentials;
 mod endpoints;
@@ -112,6 +113,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         places: HashMap::new(),
         settings: SettingsBuilder::default(),
         workers: workers(config),
+        compression: compression::of_top(config),
         unusable: Vec::new(),
         tenants: Some(BTreeSet::new()),
         files: Vec::new(),
@@ -149,12 +151,14 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         sources,
         warnings,
         workers,
+        compression,
         files,
         settings,
         ..
     } = compiler;
     let Config {
         // Compiled in sections of their own, above.
+        compression: _,
         listeners: _,
         admin: _,
         callers: _,
@@ -271,6 +275,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             drain: **drain,
             legacy_limit_fields: **legacy_limit_fields,
             finish: finish_of_top,
+            compression,
         },
         time,
         routes: routes.table,

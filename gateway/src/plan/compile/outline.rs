@@ -53,6 +53,9 @@ fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
     if let Some(cors) = &config.cors {
         compiler.note("cors".into(), first(cors.origins.iter().map(At::span)));
     }
+    if let Some(compression) = &config.compression {
+        compiler.note("compression".into(), place_of_compression(compression));
+    }
     if let Some(failures) = &config.callers.failures {
         compiler.note(
             "callers.failures".into(),
@@ -207,6 +210,9 @@ fn note_route(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, route: 
     compiler.note(format!("{path}.access.addresses"), first(listed));
     if let Some(config::OwnCors::On(cors)) = &route.cors {
         compiler.note(format!("{path}.cors"), first(cors.origins.iter().map(At::span)));
+    }
+    if let Some(config::OwnCompression::On(compression)) = &route.compression {
+        compiler.note(format!("{path}.compression"), place_of_compression(compression));
     }
     compiler.note(
         format!("{path}.time_limit"),
@@ -494,4 +500,14 @@ fn texts<T: std::fmt::Display>(all: &[At<T>]) -> Vec<String> {
 
 fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns where a compression is written; `None` if all of it is left to the defaults.
+fn place_of_compression(written: &config::Compression) -> Option<Span> {
+    let lists = written
+        .codings
+        .iter()
+        .map(At::span)
+        .chain(written.types.iter().map(At::span));
+    first(lists.chain([written.minimum.span(), written.memory.span()]))
 }

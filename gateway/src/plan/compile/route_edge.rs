@@ -17,6 +17,7 @@ use crate::headers::security::SecurityHeaders;
 use crate::headers::{self, AddedHeaders, MethodOverride};
 use crate::plan::RouteEdge;
 use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::compression;
 use crate::plan::compile::scope::{self, Scope};
 use crate::plan::outline::{EdgeOutline, PathPolicyOutline};
 use crate::routing::PathPolicy;
@@ -58,6 +59,7 @@ pub(super) fn compile(
                 security,
             })
         }),
+        compression: compression::of_route(compiler, written),
         added: added_headers(&written.added_headers, &compiler.config.added_headers),
         is_head_read: is_head_read || reads_added(request_rules.uses()),
         request_rules: (!request_rules.is_empty()).then_some(request_rules),
@@ -108,6 +110,7 @@ pub(super) fn outline(config: &config::Config, written: &config::Route) -> EdgeO
         deny: shown(&addresses.deny),
         origins: cors_of(config, written)
             .map(|cors| cors.origins.iter().map(|origin| origin_text(&origin.value)).collect()),
+        compression: compression::outline(config, written),
         security_headers: written
             .security_headers
             .as_ref()

@@ -193,6 +193,7 @@ fn route(
         time_limit: _,
         body_limit: _,
         cors: _,
+        compression: _,
         headers: _,
         security_headers: _,
         added_headers: _,
