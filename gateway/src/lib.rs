@@ -2,9 +2,9 @@
 //! checks. `docs/internals.md` follows a request through them and says how to add things.
 //!
 //! From the top: [`cli`] · [`hand_over`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
-//! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`observe`] · [`config`], [`headers`] ·
+//! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`import`], [`observe`] · [`config`], [`headers`] ·
 //! [`usage`], [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
-//! [`clock`], [`files`], [`header_fields`], [`import`], [`setting`], [`stale_cache`] · the `policies` crate.
+//! [`clock`], [`files`], [`header_fields`], [`setting`], [`stale_cache`] · the `policies` crate.
 
 // Tests read files that they have written themselves.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

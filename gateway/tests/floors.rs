@@ -8,21 +8,13 @@ use std::path::{Path, PathBuf};
 
 /// The rooms by floor, from the ground up. Rooms on one floor do not use each other.
 const FLOORS: [&[&str]; 17] = [
-    &[
-        "clock",
-        "files",
-        "header_fields",
-        "import",
-        "overload",
-        "setting",
-        "stale_cache",
-    ],
+    &["clock", "files", "header_fields", "overload", "setting", "stale_cache"],
     &["rejection"],
     &["client", "compression", "json", "tls"],
     &["problem", "template"],
     &["identity", "request_key", "routing", "wire"],
     &["config", "headers", "usage"],
-    &["observe"],
+    &["import", "observe"],
     &["store"],
     &["call", "limits"],
     &["aggregate", "auth", "response"],

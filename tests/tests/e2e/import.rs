@@ -64,7 +64,8 @@ async fn what_is_made_of_a_krakend_configuration_answers_as_it_says() {
         &Setup::default().file("krakend.json", document.to_string()),
     );
     assert_eq!(made.code, Some(0), "{made:?}");
-    let gateway = Setup::new(&made.stdout).start().await;
+    let own_admin = format!("{}\nadmin: {{ address: \"127.0.0.1:0\" }}\n", made.stdout);
+    let gateway = Setup::new(own_admin).start().await;
     let json = async |target: &str| gateway.get(target).send().await.json();
     let plain = json("/plain/ada?x=1").await;
     assert_eq!(

@@ -60,6 +60,7 @@ mod http2_peers;
 mod import;
 mod issuers;
 mod json_limits;
+mod krakend;
 mod leaving;
 mod limits;
 mod live_commands;

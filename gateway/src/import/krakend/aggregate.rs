@@ -8,7 +8,8 @@ use super::Importer;
 use super::duration::{duration, millis};
 use super::endpoint::Endpoint;
 use super::left_out::LeftOut;
-use super::object::text_of;
+use super::martian::Changes;
+use super::object::{errors_of, text_of};
 use super::shape::Shape;
 use crate::import::names::unused;
 use crate::import::yaml::{Map, Yaml};
@@ -19,12 +20,11 @@ impl Importer<'_> {
         &mut self,
         cx: &Endpoint<'_>,
         backends: &[(usize, &Value)],
-        static_value: Option<&Value>,
         limits: &mut Map,
         target: &mut Map,
         left: &mut LeftOut,
     ) {
-        let mut parts = Map::default();
+        let mut parts: Vec<Map> = Vec::new();
         let mut shapes: Vec<Shape> = Vec::new();
         let mut names = BTreeSet::new();
         // Time of the parts that wait for each other.
@@ -67,8 +67,11 @@ impl Importer<'_> {
             {
                 part.put("needs", Yaml::texts([before.name.as_str()]));
             }
-            let shape = Shape::of(one, unused(&part_name(one, pattern, *place), &mut names));
+            let shape = Shape::of(one, unused(&part_name(one, pattern, *place), &mut names), &at, left);
             shape.write(one, &at, &mut part, left);
+            if let Some(fields) = Changes::read(one, &at, left).request.sent() {
+                part.put("headers", fields);
+            }
             if let Some(time) = text_of(one, "timeout")
                 .and_then(duration)
                 .filter(|time| millis(time) > 0.0)
@@ -84,23 +87,30 @@ impl Importer<'_> {
                     false => left.note(format!("{at}.timeout: that of the endpoint ends sooner")),
                 }
             }
-            if backends.len() == 1 {
-                part.put("required", Yaml::plain(true));
-            }
-            parts.put(&shape.name.clone(), part);
+            parts.push(part);
             shapes.push(shape);
         }
         let mut aggregate = Map::default();
-        if backends.len() > 1 {
+        let tells =
+            |one: &Value| errors_of(one).is_some_and(|errors| text_of(errors, "return_error_details").is_some());
+        if backends.iter().any(|(_, one)| tells(one)) {
+            aggregate.put("errors", Yaml::plain("details"));
+            left.note(format!(
+                "{}: return_error_details: failed parts are listed in `_errors`, where KrakenD writes `error_NAME`; if all fail, the answer is an error",
+                cx.at
+            ));
+        }
+        let mut has_fallback = false;
+        if let Some(data) = &cx.static_data {
+            let is_possible = shapes.iter().all(|shape| shape.passes(data.names()));
+            let mut targets: Vec<_> = parts.iter_mut().collect();
+            has_fallback = data.put(&mut targets, is_possible, cx.at, left);
+        }
+        if backends.len() > 1 || has_fallback {
             aggregate.put("partial", Yaml::plain("allow"));
-            aggregate.put("conflict", Yaml::plain("deep"));
         }
-        if static_value.is_some() {
-            left.add(
-                &format!("{}.extra_config.proxy.static", cx.at),
-                "write a `fallback: [{ value: ... }]` in a part",
-            );
-        }
+        let parts = shapes.iter().zip(parts);
+        let parts = parts.fold(Map::default(), |all, (shape, part)| all.with(&shape.name, part));
         aggregate.put("parts", parts);
         target.put("aggregate", aggregate);
     }

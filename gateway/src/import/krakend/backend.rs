@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Importer;
+use super::closed::is_guard;
 use super::left_out::LeftOut;
 use super::limits::rate;
+use super::martian;
 use super::object::text_of;
 use crate::import::names::{self, unused};
 use crate::import::yaml::{Map, Yaml};
@@ -96,7 +98,7 @@ impl Importer<'_> {
                         .into_iter()
                         .flatten()
                         .map(|(key, _)| key)
-                        .filter(|key| *key != "shadow")
+                        .filter(|key| !matches!(key.as_str(), "shadow" | "flatmap_filter"))
                     {
                         left.add(&format!("{path}.{key}"), "");
                     }
@@ -105,15 +107,19 @@ impl Importer<'_> {
                     &path,
                     "answers are not kept; a `fallback: [{ stale: ... }]` keeps good ones for bad times",
                 ),
-                "backend/http" => left.add(
-                    &path,
-                    "a plain route passes on status and body; for parts see `errors: details`",
-                ),
+                // A plain route passes on status and body, and an aggregate has `errors: details`.
+                "backend/http" | "github.com/devopsfaith/krakend/http" => {}
+                name if martian::NAMES.contains(&name) || is_guard(name) => {}
                 _ => left.add(&path, ""),
             }
         }
+        let has_breaker = breaker.is_some();
         backend.put("breaker", breaker.map_or_else(|| Yaml::plain("off"), Yaml::from));
-        let key = Map::default().with("b", backend.clone()).document();
+        let mut key = Map::default().with("b", backend.clone()).document();
+        if has_breaker {
+            // Each entry there has a breaker of its own: good answers of one call close none of another.
+            key.push_str(text_of(written, "url_pattern").unwrap_or_default());
+        }
         if let Some(name) = self.known.get(&key) {
             return name.clone();
         }

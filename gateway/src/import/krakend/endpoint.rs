@@ -3,12 +3,14 @@
 use serde_json::{Map as Object, Value};
 
 use super::Importer;
+use super::closed::{closed, guards_of, is_guard};
 use super::duration::{duration, millis};
 use super::left_out::LeftOut;
 use super::limits::router_limits;
-use super::object::text;
+use super::object::{proxy_of, text};
 use super::path::{Pattern, pattern};
-use super::tokens::closed;
+use super::shape::Shape;
+use super::static_data::StaticData;
 use crate::import::names::unused;
 use crate::import::yaml::{Map, Yaml};
 
@@ -21,9 +23,19 @@ pub(super) struct Endpoint<'a> {
     pub(super) method: &'a str,
     pub(super) pattern: &'a Pattern,
     pub(super) query: &'a [String],
+    /// Header fields of the caller that backends get, in lower case; `*` stands for all.
+    pub(super) fields: &'a [String],
+    pub(super) static_data: Option<StaticData<'a>>,
     pub(super) sequential: bool,
     pub(super) is_plain: bool,
     pub(super) time: &'a str,
+}
+
+impl Endpoint<'_> {
+    /// Returns whether backends get this header field of the caller.
+    pub(super) fn passes(&self, field: &str) -> bool {
+        self.fields.iter().any(|one| one == "*" || one == field)
+    }
 }
 
 impl Importer<'_> {
@@ -51,9 +63,11 @@ impl Importer<'_> {
             }
         };
         let mut access = Map::default().with("any_of", Yaml::texts(["anonymous"]));
+        // Counts whatever else there is.
+        let mut shut = None;
         let mut limits = Map::default();
         let mut sequential = false;
-        let mut static_value = None;
+        let mut static_data = None;
         let extra = endpoint.get("extra_config").and_then(Value::as_object);
         for (name, value) in extra.into_iter().flatten() {
             let path = format!("{at}.extra_config.{name}");
@@ -62,7 +76,7 @@ impl Importer<'_> {
                     for (key, value) in value.as_object().into_iter().flatten() {
                         match key.as_str() {
                             "sequential" => sequential = value == true,
-                            "static" => static_value = Some(value),
+                            "static" => static_data = StaticData::read(value),
                             "sequential_propagated_params" => {
                                 left.add(&format!("{path}.{key}"), "name them in the path of a part")
                             }
@@ -76,16 +90,10 @@ impl Importer<'_> {
                 "auth/validator" | "github.com/devopsfaith/krakend-jose/validator" => {
                     match self.issuer(value, &path, &mut left) {
                         Some(found) => access = found,
-                        None => {
-                            left.add(&path, "the route is closed until you say who may use it");
-                            access = closed();
-                        }
+                        None => shut = Some(closed(&path, &mut left)),
                     }
                 }
-                "auth/api-keys" | "auth/basic" | "validation/cel" | "security/policies" | "auth/signer" => {
-                    left.add(&path, "the route is closed until you say who may use it");
-                    access = closed();
-                }
+                name if is_guard(name) => shut = Some(closed(&path, &mut left)),
                 _ => left.add(&path, ""),
             }
         }
@@ -94,7 +102,8 @@ impl Importer<'_> {
             .and_then(Value::as_array)
             .map_or(&[][..], Vec::as_slice);
         let encoding = text(endpoint, "output_encoding").unwrap_or("json");
-        if !matches!(encoding, "json" | "no-op" | "fast-json") {
+        let is_bare_array = encoding == "json-collection" && backends.len() == 1 && Shape::is_array_alone(&backends[0]);
+        if !matches!(encoding, "json" | "no-op" | "fast-json") && !is_bare_array {
             left.add(
                 &format!("{at}.output_encoding {encoding}"),
                 "answers are JSON, or what the backend sends",
@@ -111,6 +120,10 @@ impl Importer<'_> {
                     .collect::<Vec<_>>()
             })
             .unwrap_or_default();
+        let fields = ["input_headers", "headers_to_pass"];
+        let fields = fields.iter().find_map(|key| endpoint.get(*key)?.as_array());
+        let fields: Vec<_> = fields.into_iter().flatten().filter_map(Value::as_str).collect();
+        let fields: Vec<_> = fields.iter().map(|field| field.to_ascii_lowercase()).collect();
         for key in ["cache_ttl", "concurrent_calls"] {
             if endpoint.contains_key(key) {
                 left.add(&format!("{at}.{key}"), "");
@@ -121,33 +134,26 @@ impl Importer<'_> {
             method: &method,
             pattern: &pattern,
             query: &passes_query,
+            fields: &fields,
+            static_data,
             sequential,
-            is_plain: encoding == "no-op",
+            is_plain: encoding == "no-op" || is_bare_array,
             time: &time,
         };
+        for (place, one) in backends.iter().enumerate() {
+            for guard in guards_of(one, &format!("{at}.backend[{place}]")) {
+                shut = Some(closed(&guard, &mut left));
+            }
+        }
         let shadows: Vec<_> = backends.iter().enumerate().filter(|(_, one)| is_shadow(one)).collect();
         let served: Vec<_> = backends.iter().enumerate().filter(|(_, one)| !is_shadow(one)).collect();
-        let is_shaped = |one: &Value| {
-            [
-                "allow",
-                "deny",
-                "whitelist",
-                "blacklist",
-                "mapping",
-                "group",
-                "target",
-                "is_collection",
-            ]
-            .iter()
-            .any(|key| one.get(key).is_some_and(|value| *value != Value::Bool(false)))
-        };
         let mut target = Map::default();
         match served.as_slice() {
             [] => {
                 left.add(&format!("{at}.backend"), "there is none");
                 target.put("respond", Map::default().with("status", Yaml::plain(501)));
             }
-            [(place, one)] if cx.is_plain || !is_shaped(one) => {
+            [(place, one)] if cx.is_plain || !Shape::is_written(one) => {
                 self.single(&cx, *place, one, &shadows, &mut limits, &mut target, &mut left);
             }
             all => {
@@ -157,18 +163,11 @@ impl Importer<'_> {
                         "copies are made of plain routes alone",
                     );
                 }
-                self.aggregate(&cx, all, static_value, &mut limits, &mut target, &mut left);
-                static_value = None;
+                self.aggregate(&cx, all, &mut limits, &mut target, &mut left);
             }
         }
-        if static_value.is_some() {
-            left.add(
-                &format!("{at}.extra_config.proxy.static"),
-                "write a `fallback: [{ value: ... }]`",
-            );
-        }
         self.longest = self.longest.max(millis(&time));
-        route.put("access", access);
+        route.put("access", shut.unwrap_or(access));
         if !limits.is_empty() {
             route.put("limits", limits);
         }
@@ -200,11 +199,6 @@ impl Importer<'_> {
 }
 
 fn is_shadow(backend: &Value) -> bool {
-    let extra = backend.get("extra_config");
-    let proxy = extra.and_then(|extra| {
-        extra
-            .get("proxy")
-            .or_else(|| extra.get("github.com/devopsfaith/krakend/proxy"))
-    });
+    let proxy = backend.get("extra_config").and_then(proxy_of);
     proxy.and_then(|proxy| proxy.get("shadow")) == Some(&Value::Bool(true))
 }

@@ -5,16 +5,20 @@
 
 mod aggregate;
 mod backend;
+mod closed;
 mod cors;
 mod duration;
 mod endpoint;
+mod flatmap;
 mod left_out;
 mod limits;
+mod martian;
 mod object;
 mod path;
 mod service;
 mod shape;
 mod single;
+mod static_data;
 mod tokens;
 
 use std::collections::{BTreeSet, HashMap};
@@ -41,6 +45,9 @@ pub fn import(root: &Value) -> Result<Imported, String> {
         .ok_or("this is not a KrakenD configuration: it is no map")?;
     let endpoints = root.get("endpoints").and_then(Value::as_array);
     let endpoints = endpoints.ok_or("this is not a KrakenD configuration: it has no `endpoints`")?;
+    if !endpoints.iter().any(|endpoint| endpoint.get("endpoint").is_some()) {
+        return Err("this is not a KrakenD configuration: its `endpoints` have no `endpoint`".to_owned());
+    }
     let mut importer = Importer::new(root);
     for (number, endpoint) in endpoints.iter().enumerate() {
         match endpoint.as_object() {
@@ -88,9 +95,14 @@ impl<'a> Importer<'a> {
         let mut top = Map::default();
         self.top(&mut top, &mut left);
         left.note("parts are merged in the order in which they stand here, whichever answer came first");
-        left.note("a caller's header fields and credentials pass as docs/edge.md says, not by input_headers alone");
         left.note(
-            "a plain route passes on the status of its backend, where KrakenD answers 500 to all but 200 and 201",
+            "header fields pass as docs/edge.md says, not by input_headers alone; a plain route removes credentials",
+        );
+        left.note(
+            "a plain route passes on what its backend says, where KrakenD answers 500 to all but JSON with 200 or 201",
+        );
+        left.note(
+            "errors of the gateway itself are problem documents with a reason; docs/import.md lists the differences",
         );
         self.left_out += left.1;
         let mut config =

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::flatmap::Flatmap;
 use super::left_out::LeftOut;
 use super::object::text_of;
 use crate::import::yaml::{Map, Yaml};
@@ -18,26 +19,83 @@ pub(super) struct Shape {
     renamed: BTreeMap<String, String>,
     /// Name that an array is put under.
     collection: Option<String>,
+    keep: Vec<String>,
+    drop: Vec<String>,
 }
 
+/// Keys of a backend that cut its answer to shape.
+const KEYS: [&str; 8] = [
+    "allow",
+    "deny",
+    "whitelist",
+    "blacklist",
+    "mapping",
+    "group",
+    "target",
+    "is_collection",
+];
+
+/// Name that KrakenD puts an array under.
+const COLLECTION: &str = "collection";
+
 impl Shape {
-    pub(super) fn of(backend: &Value, name: String) -> Self {
+    /// Returns whether a backend has rules for the shape of its answer.
+    pub(super) fn is_written(backend: &Value) -> bool {
+        let has = |key: &&str| backend.get(key).is_some_and(|value| *value != Value::Bool(false));
+        KEYS.iter().any(has) || is_array_tolerated(backend) || Flatmap::is_written(backend)
+    }
+
+    /// Returns whether a backend declares an array, and has no other rule for its shape.
+    pub(super) fn is_array_alone(backend: &Value) -> bool {
+        let rest = || KEYS.iter().filter(|key| **key != "is_collection");
+        let is_array = backend.get("is_collection") == Some(&Value::Bool(true));
+        is_array && !Flatmap::is_written(backend) && rest().all(|key| backend.get(key).is_none())
+    }
+
+    pub(super) fn of(backend: &Value, name: String, at: &str, left: &mut LeftOut) -> Self {
         let is_collection = backend.get("is_collection") == Some(&Value::Bool(true));
+        let list = |names: [&str; 2]| {
+            let list = names.iter().find_map(|name| backend.get(name)?.as_array());
+            let texts = list.into_iter().flatten().filter_map(Value::as_str);
+            texts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (mut keep, mut drop) = (list(["allow", "whitelist"]), list(["deny", "blacklist"]));
         let mapping = backend.get("mapping").and_then(Value::as_object);
         let mut renamed: BTreeMap<_, _> = mapping
             .into_iter()
             .flatten()
-            .filter_map(|(old, new)| Some((new.as_str()?.to_owned(), old.clone())))
+            .filter_map(|(old, new)| Some((new.as_str()?.split('.').next()?.to_owned(), old.clone())))
             .collect();
-        let collection = is_collection.then(|| {
-            let named = renamed
-                .iter()
-                .find(|(_, old)| *old == "collection")
-                .map(|(new, _)| new.clone());
-            named.unwrap_or_else(|| "collection".to_owned())
-        });
-        if is_collection {
-            renamed.retain(|_, old| old != "collection");
+        let mut array = COLLECTION.to_owned();
+        if let Some(flatmap) = Flatmap::read(backend, at, left) {
+            if !(keep.is_empty() && drop.is_empty() && renamed.is_empty()) {
+                left.note(format!(
+                    "{at}: beside flatmap_filter, KrakenD uses no allow, deny or mapping"
+                ));
+            }
+            (keep, drop, renamed, array) = (Vec::new(), flatmap.drop, flatmap.renamed, flatmap.collection);
+        } else if let Some(new) = renamed
+            .iter()
+            .find(|(_, old)| *old == COLLECTION)
+            .map(|(new, _)| new.clone())
+        {
+            renamed.remove(&new);
+            array = new;
+        }
+        let collection = (is_collection || is_array_tolerated(backend)).then_some(array);
+        if is_collection && !(keep.is_empty() && drop.is_empty()) && !Flatmap::is_written(backend) {
+            left.note(format!("{at}: names in an array are those of its elements"));
+        }
+        if collection.is_some() {
+            // The array as a whole.
+            if keep.iter().any(|path| path == COLLECTION) {
+                keep.clear();
+            }
+            for path in keep.iter_mut().chain(&mut drop) {
+                if let Some(within) = path.strip_prefix("collection.") {
+                    *path = within.to_owned();
+                }
+            }
         }
         Self {
             name,
@@ -45,7 +103,19 @@ impl Shape {
             target: text_of(backend, "target").map(str::to_owned),
             renamed,
             collection,
+            keep,
+            drop,
         }
+    }
+
+    /// Returns whether a value with these names at its top comes out of the rules at the root, as it is.
+    pub(super) fn passes<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> bool {
+        let is_whole = self.group.is_none() && self.target.is_none() && self.keep.is_empty();
+        let is_named = |name: &str| {
+            self.drop.iter().any(|path| path.split('.').next() == Some(name))
+                || self.renamed.values().any(|old| old == name)
+        };
+        is_whole && !names.any(is_named)
     }
 
     /// Returns the path into the answer itself of a path into the shaped one.
@@ -82,45 +152,21 @@ impl Shape {
         if let Some(target) = &self.target {
             part.put("target", Yaml::text(target));
         }
-        let list = |names: [&str; 2]| {
-            let list = names.iter().find_map(|name| backend.get(name)?.as_array());
-            list.map(|list| {
-                list.iter()
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect::<Vec<_>>()
-            })
-            .unwrap_or_default()
-        };
-        let (keep, drop) = (list(["allow", "whitelist"]), list(["deny", "blacklist"]));
-        if self.collection.is_some() && !(keep.is_empty() && drop.is_empty()) {
-            left.note(format!("{at}: names in an array are those of its elements"));
+        if !self.keep.is_empty() {
+            part.put("keep", Yaml::texts(&self.keep));
         }
-        let within = |paths: Vec<String>| {
-            paths.into_iter().map(|path| match self.collection {
-                Some(_) => path.strip_prefix("collection.").map_or(path.clone(), str::to_owned),
-                None => path,
-            })
-        };
-        if !keep.is_empty() {
-            part.put("keep", Yaml::texts(within(keep)));
+        if !self.drop.is_empty() {
+            part.put("drop", Yaml::texts(&self.drop));
         }
-        if !drop.is_empty() {
-            part.put("drop", Yaml::texts(within(drop)));
+        let (deep, top): (Vec<_>, Vec<_>) = self.renamed.iter().partition(|(_, old)| old.contains('.'));
+        for (_, old) in deep {
+            left.add(&format!("{at}.mapping {old}"), "names at the top alone can be changed");
         }
-        if !self.renamed.is_empty() {
-            let (deep, top): (Vec<_>, Vec<_>) = self.renamed.iter().partition(|(_, old)| old.contains('.'));
-            for (_, old) in deep {
-                left.add(&format!("{at}.mapping {old}"), "names at the top alone can be changed");
-            }
-            if !top.is_empty() {
-                part.put(
-                    "rename",
-                    top.iter().fold(Map::default(), |all, (new, old)| {
-                        all.with(old, Yaml::text(new.as_str()))
-                    }),
-                );
-            }
+        if !top.is_empty() {
+            let names = top.iter().fold(Map::default(), |all, (new, old)| {
+                all.with(old, Yaml::text(new.as_str()))
+            });
+            part.put("rename", names);
         }
         part.put("group", Yaml::text(self.group.as_deref().unwrap_or(".")));
         if let Some(collection) = &self.collection {
@@ -130,4 +176,9 @@ impl Shape {
             left.add(&format!("{at}.encoding"), "a part is JSON");
         }
     }
+}
+
+/// Returns whether an answer may be an array without being declared as one.
+fn is_array_tolerated(backend: &Value) -> bool {
+    text_of(backend, "encoding") == Some("safejson")
 }

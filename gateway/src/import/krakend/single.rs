@@ -5,8 +5,12 @@ use serde_json::Value;
 use super::Importer;
 use super::endpoint::Endpoint;
 use super::left_out::LeftOut;
+use super::martian::Changes;
 use super::object::text_of;
 use crate::import::yaml::{Map, Yaml};
+
+/// Fields that a backend gets only where the configuration says so: they may be secrets of the caller.
+const CREDENTIALS: [&str; 2] = ["authorization", "cookie"];
 
 impl Importer<'_> {
     /// Makes a route that passes requests on.
@@ -36,6 +40,21 @@ impl Importer<'_> {
         {
             left.add(&format!("{at}.encoding"), "the answer is passed on as it is");
         }
+        let mut changes = Changes::read(backend, &at, left);
+        for field in CREDENTIALS.iter().filter(|field| !cx.passes(field)) {
+            changes.request.remove.push((*field).to_owned());
+        }
+        let mut fields = Map::default();
+        if let Some(request) = changes.request.section() {
+            fields.put("request", request);
+        }
+        // Only `no-op` passes on the fields of an answer there.
+        if let Some(response) = changes.response.section().filter(|_| cx.is_plain) {
+            fields.put("response", response);
+        }
+        if !fields.is_empty() {
+            target.put("headers", fields);
+        }
         target.put("backend", Yaml::text(name));
         if cx.query.is_empty() && !path.contains('?') {
             // With a `?`, the query of the caller is not passed on.
@@ -46,7 +65,16 @@ impl Importer<'_> {
                 cx.at
             ));
         }
+        if !cx.query.is_empty() && !cx.query.iter().any(|name| name == "*") {
+            left.note(format!(
+                "{}: the whole query is passed on, not input_query_strings alone",
+                cx.at
+            ));
+        }
         target.put("rewrite", Yaml::text(path));
+        if let Some(data) = &cx.static_data {
+            data.put(&mut [&mut *target], true, cx.at, left);
+        }
         if let Some((place, shadow)) = shadows.first() {
             let at = format!("{}.backend[{place}]", cx.at);
             let to = self.backend(&at, shadow, limits, left);

@@ -1,4 +1,4 @@
-//! Makes an issuer of tokens, or closes the route that checks them in a way without a counterpart.
+//! Makes an issuer of the tokens that a route checks.
 
 use serde_json::Value;
 
@@ -102,12 +102,4 @@ impl Importer<'_> {
             false => access.with("scopes", Yaml::texts(needed)),
         })
     }
-}
-
-/// Returns access that nobody has.
-pub(super) fn closed() -> Map {
-    let deny = Map::default().with("deny", Yaml::texts(["0.0.0.0/0", "::/0"]));
-    Map::default()
-        .with("any_of", Yaml::texts(["anonymous"]))
-        .with("addresses", deny)
 }
