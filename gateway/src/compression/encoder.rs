@@ -297,6 +297,27 @@ pub(super) mod tests {
         }
     }
 
+    /// Encoders keep their state for the next body.
+    #[test]
+    fn nothing_of_a_body_gets_into_the_next_one() {
+        for coding in Coding::ALL {
+            for (round, left_at) in [0, 1, 5000, PIECE, 3 * PIECE].into_iter().cycle().take(12).enumerate() {
+                let mut left = Encoder::begin(coding, &rules()).unwrap();
+                encode(&mut left, Bytes::from(vec![b'#'; left_at]), &mut Vec::new());
+                if round % 2 == 0 {
+                    left.flush();
+                }
+                drop(left);
+                let (mut encoder, mut out, body) =
+                    (Encoder::begin(coding, &rules()).unwrap(), Vec::new(), text(20_000));
+                encode(&mut encoder, body.clone(), &mut out);
+                encoder.finish();
+                out.extend(encoder.take_output().into_iter().flatten());
+                assert!(decoded(coding, &out) == (body.to_vec(), true), "{coding:?} {round}");
+            }
+        }
+    }
+
     #[test]
     fn memory_is_counted_and_limited() {
         // Other tests hold memory too, so only the limits of one encoder can be told apart.

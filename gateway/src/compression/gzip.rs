@@ -2,22 +2,32 @@
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
+use super::spare::Spare;
+
 /// Header without name, time and operating system (RFC 1952 section 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// Room for output that is made at a time, in bytes.
 const ROOM: usize = 4096;
 
+thread_local! {
+    static SPARE: Spare<Compress> = const { Spare::new() };
+}
+
 /// Encoder of one gzip member.
 pub(super) struct Gzip {
-    deflate: Compress,
+    level: u32,
+    /// Present until it is dropped.
+    deflate: Option<Compress>,
     checksum: Crc,
     has_begun: bool,
 }
 
 impl Gzip {
     pub(super) fn new(level: u32) -> Self {
+        let kept = SPARE.with(|spare| spare.take(level));
         Self {
-            deflate: Compress::new(Compression::new(level), false),
+            level,
+            deflate: Some(kept.unwrap_or_else(|| Compress::new(Compression::new(level), false))),
             checksum: Crc::new(),
             has_begun: false,
         }
@@ -49,11 +59,12 @@ impl Gzip {
     }
 
     fn run(&mut self, mut input: &[u8], out: &mut Vec<u8>, flush: FlushCompress) {
+        let Some(deflate) = &mut self.deflate else { return };
         loop {
             out.reserve(ROOM);
-            let before = self.deflate.total_in();
-            let status = self.deflate.compress_vec(input, out, flush);
-            let taken = usize::try_from(self.deflate.total_in() - before).unwrap_or(usize::MAX);
+            let before = deflate.total_in();
+            let status = deflate.compress_vec(input, out, flush);
+            let taken = usize::try_from(deflate.total_in() - before).unwrap_or(usize::MAX);
             input = &input[taken..];
             match (status.expect("the stream is not used after its end"), flush) {
                 (Status::StreamEnd, _) => return,
@@ -62,6 +73,16 @@ impl Gzip {
                 _ if input.is_empty() && out.len() < out.capacity() => return,
                 _ => {}
             }
+        }
+    }
+}
+
+impl Drop for Gzip {
+    fn drop(&mut self) {
+        if let Some(mut deflate) = self.deflate.take() {
+            deflate.reset();
+            // Fails only while the thread ends.
+            let _ = SPARE.try_with(|spare| spare.give(self.level, deflate));
         }
     }
 }

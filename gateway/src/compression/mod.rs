@@ -15,6 +15,7 @@ mod memory;
 mod pending;
 #[cfg(test)]
 mod properties;
+mod spare;
 mod zstd_codec;
 
 pub use self::accepted::AcceptedCodings;
