@@ -72,7 +72,10 @@ pub fn ratelimit<'a>(balances: impl IntoIterator<Item = Balance<'a>>) -> HeaderV
         put_parameter(&mut out, b";r=", remaining);
         put_parameter(&mut out, b";t=", reset);
     }
-    into_value(&out)
+    let mut value = into_value(&out);
+    // It hardly ever comes again, so HTTP/2 need not remember it.
+    value.set_sensitive(true);
+    value
 }
 
 /// Longest wait that a caller is told, except for a quota. A caller that has to wait longer is told the rest after

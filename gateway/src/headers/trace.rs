@@ -129,7 +129,9 @@ pub fn request_id(headers: &mut HeaderMap, text: &mut ValueText) -> (HeaderValue
     match (lines.next(), lines.next()) {
         (Some(id), None) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(sane) => (id.clone(), false),
         _ => {
-            let id = text.value(hex(fastrand::u128(..).to_be_bytes()).as_flattened());
+            let mut id = text.value(hex(fastrand::u128(..).to_be_bytes()).as_flattened());
+            // It never comes again, so HTTP/2 need not remember it.
+            id.set_sensitive(true);
             headers.insert(&X_REQUEST_ID, id.clone());
             (id, true)
         }

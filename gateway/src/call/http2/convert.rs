@@ -5,7 +5,9 @@
 //! proof for the caller.
 
 use h2::ext::Protocol;
-use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, PROXY_AUTHORIZATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE, UPGRADE,
+};
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
 
@@ -48,6 +50,7 @@ pub(super) fn put<B>(request: &mut Request<B>, target: &RequestTarget<'_>) {
     if target.trailers || grpc::is_grpc(headers) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    hide_secrets(headers);
     if target.switches {
         headers.remove(SEC_WEBSOCKET_KEY);
         *request.method_mut() = Method::CONNECT;
@@ -58,6 +61,16 @@ pub(super) fn put<B>(request: &mut Request<B>, target: &RequestTarget<'_>) {
     parts.authority = Some(authority.unwrap_or_else(|| target.authority.clone()));
     parts.path_and_query = request.uri().path_and_query().cloned();
     *request.uri_mut() = Uri::from_parts(parts).expect("scheme, authority and path make a URI");
+}
+
+/// Keeps credentials out of the table of fields that all exchanges of the connection share, where one caller could guess at
+/// another's by the size of its own request (RFC 7541 section 7.1).
+fn hide_secrets(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
+        if let http::header::Entry::Occupied(mut values) = headers.entry(name) {
+            values.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+    }
 }
 
 /// Returns the WebSocket key that the caller sent.
@@ -73,5 +86,29 @@ pub(super) fn switched<B>(response: &mut Response<B>, key: Option<&HeaderValue>)
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     if let Some(proof) = key.and_then(|key| HeaderValue::try_from(websocket::accept(key.as_bytes())).ok()) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, proof);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_never_indexed() {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        headers.append(COOKIE, HeaderValue::from_static("a=1"));
+        headers.append(COOKIE, HeaderValue::from_static("b=2"));
+        headers.append(TE, HeaderValue::from_static("trailers"));
+        hide_secrets(&mut headers);
+        let hidden = |(name, value): (&http::HeaderName, &HeaderValue)| (name.to_string(), value.is_sensitive());
+        let hidden: Vec<_> = headers.iter().map(hidden).collect();
+        let expected = [
+            ("authorization", true),
+            ("cookie", true),
+            ("cookie", true),
+            ("te", false),
+        ];
+        assert_eq!(hidden, expected.map(|(name, is_hidden)| (name.to_owned(), is_hidden)));
     }
 }
