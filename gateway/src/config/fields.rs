@@ -296,13 +296,28 @@ impl<'a> Fields<'a> {
         read_as(&value.switchable(hint::for_switch))
     }
 
-    /// Reads the path of a file, relative to the config's folder.
+    /// Reads the path of a file that is read with the config, relative to the config's folder.
     pub(super) fn path(&mut self, name: &'static str) -> Option<At<PathBuf>> {
+        let file = self.other_path(name)?;
+        self.cx.files.borrow_mut().push(file.clone());
+        Some(file)
+    }
+
+    /// Like [`Fields::path`]; it is a mistake if there is none.
+    pub(super) fn required_path(&mut self, name: &'static str) -> Option<At<PathBuf>> {
+        let file = self.required_other_path(name)?;
+        self.cx.files.borrow_mut().push(file.clone());
+        Some(file)
+    }
+
+    /// Reads the path of a file or folder that is written, or read later.
+    pub(super) fn other_path(&mut self, name: &'static str) -> Option<At<PathBuf>> {
         let file = self.optional(name)?;
         self.resolve(name, file)
     }
 
-    pub(super) fn required_path(&mut self, name: &'static str) -> Option<At<PathBuf>> {
+    /// Like [`Fields::other_path`]; it is a mistake if there is none.
+    pub(super) fn required_other_path(&mut self, name: &'static str) -> Option<At<PathBuf>> {
         let file = self.required(name)?;
         self.resolve(name, file)
     }

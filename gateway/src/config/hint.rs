@@ -32,23 +32,48 @@ pub(super) fn within(question: &str, fits: impl Fn(&str) -> bool) -> String {
     format!("did you mean {}?", fitting.join(" or "))
 }
 
+/// Returns whether a file of this name may be a config.
+pub(super) fn is_config(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// Returns the files beside one that does not exist whose names are near its own, as a question; `None` if there are
+/// none.
+pub(super) fn like_missing_file(path: &Path, fits: impl Fn(&str) -> bool) -> Option<String> {
+    const LISTED: usize = 1000;
+    let missing = path.file_name()?.to_str()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let listed = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let names: Vec<_> = listed
+        .take(LISTED)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.') && fits(name) && is_near_file(missing, name))
+        .collect();
+    did_you_mean(missing, names.iter().map(String::as_str))
+}
+
+/// Returns whether one name of a file may have been written for the other: their endings aside, a letter differs, or two
+/// of seven at least, or one begins with the other.
+fn is_near_file(written: &str, name: &str) -> bool {
+    let parts = |name: &'_ str| {
+        let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+        (stem.to_lowercase(), ending.to_lowercase().replace("yml", "yaml"))
+    };
+    let ((one, one_ending), (other, other_ending)) = (parts(written), parts(name));
+    let begins = |long: &str, short: &str| short.len() >= 4 && long.starts_with(short);
+    let is_stem = is_one_slip(&one, &other) && one.len() >= 4
+        || are_two_slips(&one, &other)
+        || begins(&one, &other)
+        || begins(&other, &one);
+    one == other || is_stem && one_ending == other_ending
+}
+
 /// Returns a hint for the name of a file that does not exist.
 pub fn for_missing_file(path: &Path) -> String {
-    const LISTED: usize = 1000;
     if path.iter().any(|part| part == "~") {
         return "`~` is not replaced here: write the whole path".to_owned();
     }
-    let near = || {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let listed = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
-        let names: Vec<_> = listed
-            .take(LISTED)
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| !name.starts_with('.'))
-            .collect();
-        did_you_mean(path.file_name()?.to_str()?, names.iter().map(String::as_str))
-    };
-    match near() {
+    match like_missing_file(path, |_| true) {
         Some(question) => format!("{question} Files are found relative to the folder of the config file"),
         None => "files are found relative to the folder of the config file".to_owned(),
     }
@@ -160,6 +185,25 @@ fn differing(one: &str, other: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_near_by_their_own_names() {
+        for (written, name, expected) in [
+            ("gateway.yaml", "gatway.yaml", true),
+            ("gateway.yaml", "gateway.yml", true),
+            ("gateway.yml", "getaway.yaml", true),
+            ("gateway.yaml", "gateway.prod.yaml", true),
+            ("gateway", "gateway.yaml", true),
+            ("keys.yaml", "key.yaml", true),
+            ("keys.yaml", "try1.yaml", false),
+            ("gateway.yaml", "compose.yaml", false),
+            ("a.pem", "b.pem", false),
+            ("edge.key", "edge.pem", true),
+            ("edge.key", "edgy.pem", false),
+        ] {
+            assert_eq!(is_near_file(written, name), expected, "{written} {name}");
+        }
+    }
 
     #[test]
     fn suggests_only_what_is_near() {

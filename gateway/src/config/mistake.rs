@@ -143,6 +143,10 @@ impl Mistakes {
         self.0.append(&mut other.0);
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Mistake> {
+        self.0.iter_mut()
+    }
+
     /// Returns the mistake that was found last.
     pub fn last_mut(&mut self) -> Option<&mut Mistake> {
         self.0.last_mut()

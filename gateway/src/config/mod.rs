@@ -50,7 +50,7 @@ mod variables;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub use free_document::read_document;
@@ -80,6 +80,8 @@ pub struct Loaded {
     pub warnings: Mistakes,
     /// Entries that are left out because they have mistakes; empty except in [`Readable`].
     pub unsound: Unsound,
+    /// Files that are read with the config, also those that such entries name.
+    pub files: Vec<At<PathBuf>>,
 }
 
 /// Config that may hold mistakes, as far as it can be read.
@@ -113,8 +115,7 @@ pub fn load_by(path: &Path, reader: FileReader) -> Result<Readable, Box<Invalid>
         Ok(source) => finish(source, sources, path.parent().unwrap_or(Path::new(".")), &environment),
         Err(mut mistake) => {
             if !path.exists() {
-                let other = mistake.hint.filter(|hint| hint.starts_with("did you mean"));
-                let other = other.and_then(|hint| Some(hint.split_once("? ")?.0.to_owned() + "? "));
+                let other = hint::like_missing_file(path, hint::is_config).map(|question| question + " ");
                 mistake.hint = Some(other.unwrap_or_default() + "`gateway init` writes a config to begin with");
             }
             Err(Box::new(Invalid {
@@ -184,6 +185,7 @@ fn finish(
         mistakes,
         warnings,
         unsound,
+        files,
     } = read_parts(source, &sources, base_dir, env);
     match value {
         Some(config) => Ok(Readable {
@@ -192,6 +194,7 @@ fn finish(
                 sources,
                 warnings,
                 unsound,
+                files,
             },
             mistakes,
         }),
@@ -206,6 +209,7 @@ struct Reading<T> {
     mistakes: Mistakes,
     warnings: Mistakes,
     unsound: Unsound,
+    files: Vec<At<PathBuf>>,
 }
 
 /// Reads one source as a `T`. Returns it with the warnings, or every mistake.
@@ -232,12 +236,17 @@ fn read_parts<T: Read>(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Reading<T> {
     let mut of_tree = Mistakes::default();
-    let Some(Repaired { mut root, lossy }) = tree::parse_on(source, sources.text(source), &mut of_tree) else {
+    let parsed = tree::parse_on(source, sources.text(source), &mut of_tree);
+    of_tree
+        .iter_mut()
+        .for_each(|mistake| variables::tell_unset(mistake, sources.text(source), env));
+    let Some(Repaired { mut root, lossy }) = parsed else {
         return Reading {
             value: None,
             mistakes: of_tree,
             warnings: Mistakes::default(),
             unsound: Unsound::default(),
+            files: Vec::new(),
         };
     };
     let start = Span {
@@ -293,6 +302,7 @@ fn read_parts<T: Read>(
         mistakes: unsound.without_follow_ups(mistakes),
         unsound,
         warnings,
+        files: cx.files.take(),
     }
 }
 

@@ -359,6 +359,30 @@ fn a_file_that_is_not_there_is_a_mistake() {
     );
 }
 
+#[test]
+fn a_config_that_is_not_there_has_only_configs_of_near_names_suggested() {
+    let folder = tempfile::tempdir().expect("there is room");
+    for name in ["gatway.yaml", "gatewy.txt", "compose.yaml", "notes.yml"] {
+        fs::write(folder.path().join(name), "").expect("it can be written");
+    }
+    let hint = |name: &str| {
+        let invalid = load(&folder.path().join(name)).expect_err("it is not there");
+        let hints: Vec<_> = invalid
+            .mistakes
+            .iter()
+            .filter_map(|mistake| mistake.hint.clone())
+            .collect();
+        hints.concat()
+    };
+    assert_eq!(
+        hint("gateway.yaml"),
+        "did you mean `gatway.yaml`? `gateway init` writes a config to begin with"
+    );
+    for name in ["edge.yaml", "gatewy.tx", "node.yml"] {
+        assert_eq!(hint(name), "`gateway init` writes a config to begin with", "{name}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..cases::counted() })]
 

@@ -71,6 +71,11 @@ impl Unsound {
         at.is_some_and(|at| self.lossy.iter().any(|entry| entry.has(at)))
     }
 
+    /// Returns whether no entry has a mistake.
+    pub const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Returns whether the section at `path`, or one within it, has a mistake.
     pub fn touches(&self, path: &str) -> bool {
         let below = |entry: &Entry| {

@@ -3,7 +3,7 @@
 //! Knows nothing of the types that are read from it. A wrong value is reported at once and yields `None`.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::asked::Asked;
@@ -30,6 +30,8 @@ pub(super) struct Context<'a> {
     pub warnings: RefCell<Mistakes>,
     /// Keys that no section asked for. They are reported at the end, because hints need the keys of all sections.
     pub unknown: RefCell<Vec<Unknown>>,
+    /// Files that are read with the config.
+    pub files: RefCell<Vec<At<PathBuf>>>,
     /// Record of the keys that are asked for, if it is wanted.
     pub asked: Option<RefCell<Asked>>,
 }
@@ -43,6 +45,7 @@ impl<'a> Context<'a> {
             mistakes: RefCell::new(mistakes),
             warnings: RefCell::default(),
             unknown: RefCell::default(),
+            files: RefCell::default(),
             asked: None,
         }
     }
@@ -216,7 +219,11 @@ impl<'a> Value<'a> {
             self.push(
                 Mistake::new(Code::QuotedVariable, self.node.span, message)
                     .label("would be taken literally")
-                    .hint("remove the quotes, on a line of its own if it stands in `{ }`; to mean it literally, write `$${`"),
+                    .hint(
+                        "remove the quotes, on a line of its own if it stands in `{ }`; to mean it literally, write `$${`"
+                            .to_owned()
+                            + &variables::unset_in(variable, self.cx.env).unwrap_or_default(),
+                    ),
             );
             return None;
         }

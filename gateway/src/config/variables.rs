@@ -3,6 +3,8 @@
 //! It works on single values after the YAML is parsed, so the environment cannot change the structure of a config.
 //! `${NAME:-default}` has a default, and `$${` is a literal `${`. All other text stays as it is.
 
+use super::mistake::Mistake;
+
 /// Reason why a text could not be expanded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Problem {
@@ -46,7 +48,29 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
     Ok(Some(expanded))
 }
 
-/// Returns the first part of a quoted text that would be a variable without the quotes.
+/// Adds to the hint of a mistake about a variable in a place where it cannot stand that it is not set either.
+pub(super) fn tell_unset(mistake: &mut Mistake, text: &str, env: &dyn Fn(&str) -> Option<String>) {
+    let Some(hint) = mistake.hint.as_mut().filter(|hint| hint.contains("${VARIABLE}")) else {
+        return;
+    };
+    // The mistake is at the brace.
+    let start = mistake.at.map(|at| at.start as usize).and_then(|at| at.checked_sub(1));
+    let variable = start.and_then(|start| find(text.get(start..)?.lines().next()?));
+    if let Some(unset) = variable.and_then(|variable| unset_in(variable, env)) {
+        hint.push_str(&unset);
+    }
+}
+
+/// Returns the end of a hint for a text with a variable that is not set; `None` if all are set or have a default.
+pub(super) fn unset_in(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    match expand(text, env) {
+        Err(Problem::Unset(name)) => Some(format!(
+            "; `{name}` is not set either: set it, or give it a default, `${{{name}:-...}}`"
+        )),
+        _ => None,
+    }
+}
+
 /// Returns a hint for a text that is a variable in the form of a shell, such as `$TIER`.
 pub(super) fn meant(text: &str) -> Option<String> {
     let name = text.strip_prefix('$')?;
@@ -55,11 +79,13 @@ pub(super) fn meant(text: &str) -> Option<String> {
     is_name.then(|| format!("a variable is `${{{name}}}`, without quotes and outside of `{{ }}`, on a line of its own"))
 }
 
+/// Returns the first part of a quoted text that would be a variable without the quotes.
 pub(super) fn find(text: &str) -> Option<&str> {
     let mut from = 0;
     while let Some(start) = text[from..].find("${").map(|start| start + from) {
         let end = text[start..].find('}').map(|end| start + end);
-        if let Some(end) = end.filter(|end| !text[..start].ends_with('$') && is_name(&text[start + 2..*end])) {
+        let is_variable = |inside: &str| is_name(inside.split_once(":-").map_or(inside, |(name, _)| name));
+        if let Some(end) = end.filter(|end| !text[..start].ends_with('$') && is_variable(&text[start + 2..*end])) {
             return Some(&text[start..=end]);
         }
         from = start + 2;
@@ -117,6 +143,7 @@ mod tests {
     #[test]
     fn finds_what_quotes_keep_from_expanding() {
         assert_eq!(find("Bearer ${TOKEN}"), Some("${TOKEN}"));
+        assert_eq!(find("Bearer ${TOKEN:-none}"), Some("${TOKEN:-none}"));
         assert_eq!(find("$${TOKEN}"), None);
         assert_eq!(find("${ x }"), None);
         assert_eq!(find("${ ${X}"), Some("${X}"));

@@ -16,7 +16,7 @@ use crate::config::reader::Read;
 use crate::config::scalar::{Scalar, Wrong, words};
 use crate::config::single::Single;
 use crate::config::span::At;
-use crate::config::units::{Rate, Ratio};
+use crate::config::units::{Rate, Ratio, duration_text};
 use crate::config::value::{NAMED, Value};
 
 /// Which credentials are taken, and what they stand for.
@@ -539,7 +539,9 @@ impl KeysUrl {
             for (name, time) in times.into_iter().chain([("time_limit", &time_limit)]) {
                 if let Some(at) = time.span() {
                     let message = format!("`{}.{name}` is about fetching, and these keys are not fetched", f.path);
-                    f.push(Mistake::new(Code::Conflict, at, message).hint("a file is read at each reload"));
+                    f.push(
+                        Mistake::new(Code::Conflict, at, message).hint("take it out: a file is read at each reload"),
+                    );
                 }
             }
         }
@@ -548,7 +550,11 @@ impl KeysUrl {
             f.push(
                 Mistake::new(Code::Conflict, max_age.span().or(refresh.span()), message)
                     .label("keys would be withdrawn before they are asked for again")
-                    .hint("a day carries callers through an outage of the identity provider"),
+                    .related(refresh.span(), "after this time")
+                    .hint(format!(
+                        "write `max_age: 1d`, which carries callers through an outage of the identity provider; `refresh` is {}",
+                        duration_text(*refresh)
+                    )),
             );
         }
         Some(Self {

@@ -293,7 +293,7 @@ impl Read for KubernetesService {
             let service: Option<At<String>> = f.required("service");
             let port = f.required("port");
             let api: Option<At<String>> = f.optional("api");
-            let (token_file, ca_file) = (f.path("token_file"), f.path("ca_file"));
+            let (token_file, ca_file) = (f.other_path("token_file"), f.other_path("ca_file"));
             for (key, name) in [("namespace", &namespace), ("service", &service)] {
                 check_label(f, key, name.as_ref());
             }

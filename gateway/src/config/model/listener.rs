@@ -314,7 +314,7 @@ impl Read for AccessLog {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         if value.is_map() {
-            return value.fields(|f| f.required_path("file").map(Self::File))?;
+            return value.fields(|f| f.required_other_path("file").map(Self::File))?;
         }
         if let Some(path) = value.text().filter(|text| text.contains(['/', '.'])) {
             let message = format!("`{}` must be {}", value.path, LogWord::EXPECTED);

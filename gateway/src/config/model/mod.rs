@@ -185,7 +185,7 @@ impl Read for Config {
             let callers = f.section("callers").or_else(|| f.default_section("callers"));
             let tiers = tier::tiers(f);
             let (tenants, tenants_file) = tier::tenants(f);
-            let state_file = f.path("state_file");
+            let state_file = f.other_path("state_file");
             let limits_store = f.sound(|f| f.optional("limits_store"));
             let backends = f.named("backends");
             let routes = f.required_map("routes");

@@ -76,7 +76,8 @@ pub(super) fn check_unread(value: &Value<'_>) {
         value.push(mistake.hint("percents of different keys do not add up: write the same key in all entries"));
     }
     if has_percent && !has_rest && is_sure && (hundredths - 10_000.0_f64).abs() >= 1.0 {
-        let message = format!("the percents of `{}` do not make 100", value.path);
+        let sum = hundredths.round() / 100.0;
+        let message = format!("the percents of `{}` make {sum}, not 100", value.path);
         let mistake = Mistake::new(Code::Conflict, value.key, message);
         value.push(mistake.hint("let them make 100, or leave out one `percent`: that entry takes the rest"));
     }

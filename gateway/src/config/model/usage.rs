@@ -80,7 +80,7 @@ impl Scalar for PushToken {
 impl Read for Usage {
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| Self {
-            folder: f.path("folder"),
+            folder: f.other_path("folder"),
             replica: f.optional("replica"),
             series: f.within("series", 10_000, 1..=1_000_000),
             records: f.within("records", 200_000, 1000..=20_000_000),

@@ -263,7 +263,12 @@ fn check_field(compiler: &mut Compiler<'_>, name: &At<Arc<str>>, field: &HeaderN
         return;
     };
     let message = format!("a part cannot set `{field}`");
-    compiler.mistake(Mistake::new(Code::Conflict, name.span(), message).label(label));
+    let hint = "take it out; a part can set fields of other names";
+    compiler.mistake(
+        Mistake::new(Code::Conflict, name.span(), message)
+            .label(label)
+            .hint(hint),
+    );
 }
 
 /// Warns about a fallback value without the target. A value has the shape of the backend's answer, so the target must
@@ -552,7 +557,12 @@ fn report(compiler: &mut Compiler<'_>, route: &str, written: &config::Aggregate,
         RecipeMistake::BadWrap { .. } | RecipeMistake::ReservedWrap => written.wrap.as_ref().and_then(At::span),
         _ => at,
     };
-    compiler.mistake(Mistake::new(code, at, format!("`routes.{route}.aggregate`: {mistake}")));
+    let mut made = Mistake::new(code, at, format!("`routes.{route}.aggregate`: {mistake}"));
+    if let RecipeMistake::Cycle { .. } = mistake {
+        made.hint =
+            Some("let one of them go without the other: drop its `needs`, its `when`, or the placeholder".to_owned());
+    }
+    compiler.mistake(made);
 }
 
 /// Checks that the written limits of sequential parts add up to no more than the route's limit.

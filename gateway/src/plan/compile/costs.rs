@@ -8,6 +8,9 @@ use std::sync::Arc;
 use crate::config::{self, At, Code, Config, Mistake, Quota, RateLimit, Tenant};
 use crate::plan::compile::compiler::Compiler;
 
+/// Largest number of further limits that are shown with a cost that is over several.
+const SHOWN: usize = 8;
+
 /// A limit that a request is charged to.
 struct Charged {
     /// Path of the limit in the config.
@@ -23,27 +26,42 @@ pub(super) fn check_route(compiler: &mut Compiler<'_>, name: &str, written: &con
         return;
     }
     let mut seen = HashSet::new();
-    for charged in charged(compiler.config, &written.access) {
-        if seen.insert(charged.place.clone()) {
-            let place = format!("{} (routes.{name})", charged.place);
-            check(compiler, &place, &written.cost, charged.most);
+    let cost = &written.cost;
+    let mut over = charged(compiler.config, &written.access);
+    over.retain(|charged| cost.value > charged.most.value && seen.insert(charged.place.clone()));
+    over.sort_by_key(|charged| charged.most.value);
+    let Some(least) = over.first() else { return };
+    let mut mistake = over_cost(&format!("{} (routes.{name})", least.place), cost, least.most);
+    if over.len() > 1 {
+        mistake
+            .message
+            .push_str(&format!(", and more than {} other limits hold", over.len() - 1));
+        mistake.hint = Some(format!(
+            "lower the cost to {}, or raise all of these limits to {cost}",
+            least.most
+        ));
+        for charged in over.iter().skip(1).take(SHOWN) {
+            mistake = mistake.related(charged.most.span(), format!("`{}` is {}", charged.place, charged.most));
         }
     }
+    compiler.mistake(mistake);
 }
 
 /// Reports a mistake if `cost` is higher than `most`, the maximum that the limit holds.
 pub(super) fn check(compiler: &mut Compiler<'_>, path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) {
     if cost.value > most.value {
-        compiler.mistake(
-            Mistake::new(
-                Code::OverParent,
-                cost.span().or(most.span()),
-                format!("a request costs {cost}, more than `{path}` ever holds"),
-            )
-            .related(most.span(), format!("this is {most}"))
-            .hint(format!("lower the cost to {most}, or raise the limit to {cost}")),
-        );
+        compiler.mistake(over_cost(path, cost, most));
     }
+}
+
+fn over_cost(path: &str, cost: &At<NonZeroU64>, most: At<NonZeroU64>) -> Mistake {
+    Mistake::new(
+        Code::OverParent,
+        cost.span().or(most.span()),
+        format!("a request costs {cost}, more than `{path}` ever holds"),
+    )
+    .related(most.span(), format!("this is {most}"))
+    .hint(format!("lower the cost to {most}, or raise the limit to {cost}"))
 }
 
 /// Returns the maximum that one request can take from a rate.

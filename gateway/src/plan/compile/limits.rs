@@ -582,7 +582,8 @@ fn calendar_terms(compiler: &mut Compiler<'_>, path: &str, quota: &config::Quota
     CalendarQuota::new(limit.get(), self::every(**every))
         .map_err(|error| {
             let message = format!("`{path}` cannot be counted: {error}");
-            compiler.mistake(Mistake::new(Code::OutOfRange, limit.span(), message));
+            let hint = "a quota nobody reaches is none: lower it, or leave it out";
+            compiler.mistake(Mistake::new(Code::OutOfRange, limit.span(), message).hint(hint));
         })
         .map(Terms::Calendar)
         .ok()

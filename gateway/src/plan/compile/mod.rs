@@ -139,6 +139,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     }
     let time = time_limits(&mut compiler);
     warnings::check(&mut compiler);
+    named_files::check_others(&mut compiler, &loaded.files);
     let made = (listeners, tables, authenticator, routes);
     let ((Some(listeners), Some(tables), Some(authenticator), Some(routes)), true) =
         (made, compiler.mistakes.is_empty())

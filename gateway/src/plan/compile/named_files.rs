@@ -44,9 +44,27 @@ pub(super) fn doubt(
     }
 }
 
+/// Checks that those of the files can be read that no section has read, because the entries that name them have
+/// mistakes.
+pub(super) fn check_others(compiler: &mut Compiler<'_>, files: &[At<PathBuf>]) {
+    if compiler.unsound.is_empty() {
+        return;
+    }
+    for file in files {
+        let is_reported = compiler.mistakes.iter().any(|mistake| mistake.at == file.span());
+        if !is_reported && !compiler.files.contains(&file.value) {
+            let _ = read(compiler, file);
+        }
+    }
+}
+
 /// Reads a file that the config names.
 pub(super) fn read_file(compiler: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
     compiler.look_after(path);
+    read(compiler, path)
+}
+
+fn read(compiler: &mut Compiler<'_>, path: &At<PathBuf>) -> Option<Arc<[u8]>> {
     let read = compiler.sources.reader().read(&path.value);
     read.map_err(|error| {
         let message = format!("cannot read {}: {error}", path.display());

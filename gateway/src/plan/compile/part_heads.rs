@@ -70,7 +70,11 @@ fn check_one_answer(compiler: &mut Compiler<'_>, written: &config::Aggregate, na
             "part `{}` is called for each element, so it has no status and no fields",
             **named
         );
-        compiler.mistake(Mistake::new(Code::Conflict, named.span(), message).related(for_each.over.span(), "of these"));
+        compiler.mistake(
+            Mistake::new(Code::Conflict, named.span(), message)
+                .related(for_each.over.span(), "of these")
+                .hint("name a part without `for_each`, or leave it out"),
+        );
     }
 }
 
@@ -103,7 +107,7 @@ pub(super) fn check_status_test(compiler: &mut Compiler<'_>, written: &config::A
     let statuses: Vec<Option<u64>> = values.iter().map(status).collect();
     if let Some(odd) = statuses.iter().position(Option::is_none) {
         let message = format!("`{}` is never a status, which is a number from 100 to 599", values[odd]);
-        compiler.mistake(Mistake::new(Code::BadValue, span, message));
+        compiler.mistake(Mistake::new(Code::BadValue, span, message).hint("write a number, such as `404`"));
         return;
     }
     let is_good = |status: &Option<u64>| status.is_some_and(|status| (200..300).contains(&status));

@@ -229,6 +229,23 @@ fn address_list(compiler: &mut Compiler<'_>, name: &str, written: &config::Addre
     })
 }
 
+/// Returns what to write in place of a rule for a field that rules may not change.
+fn hint_of(field: &HeaderName, way: &str) -> &'static str {
+    match field.as_str() {
+        "host" => "take it out; `preserve_host: true` stands in the backend",
+        "x-http-method-override" | "x-http-method" | "x-method-override" => {
+            "take it out, and write `method_override: strip` in the route"
+        }
+        name if name.starts_with("x-forwarded") || name == "forwarded" => {
+            "take it out; `added_headers: { forwarded: false }` sends backends none of them"
+        }
+        name if way == "request" && (name.starts_with("x-tenant") || name == "x-caller-id") => {
+            "take it out; `added_headers: { identity: false }` sends backends none of them"
+        }
+        _ => "take it out; a field of another name can be set",
+    }
+}
+
 /// Reports an allowed network that is denied as a whole.
 fn check_addresses(compiler: &mut Compiler<'_>, name: &str, written: &config::Addresses) {
     for allowed in written.allow.iter().flatten() {
@@ -242,7 +259,8 @@ fn check_addresses(compiler: &mut Compiler<'_>, name: &str, written: &config::Ad
                     format!("nobody could use `routes.{name}` from `{}`", allowed.value),
                 )
                 .label("allowed here")
-                .related(denied.span(), "and denied here, which counts"),
+                .related(denied.span(), "and denied here, which counts")
+                .hint("take it out of `allow`, or make the network in `deny` smaller"),
             );
         }
     }
@@ -254,12 +272,14 @@ fn check_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Route
         if let Some(at) = written.headers.request.first() {
             let message = format!("`routes.{name}.headers.request` goes with `backend` or `split` alone");
             let mistake = Mistake::new(Code::Conflict, Some(at), message);
-            compiler.mistake(mistake.label("there is no one request that it could change"));
+            let hint = "take it out; a part of an aggregate has `headers` of its own";
+            compiler.mistake(mistake.label("there is no one request that it could change").hint(hint));
         }
         if *written.upgrade != Upgrade::Off {
             let message = format!("`routes.{name}.upgrade` goes with `backend` or `split` alone");
             let mistake = Mistake::new(Code::Conflict, written.upgrade.span(), message);
-            compiler.mistake(mistake.label("there is nobody to switch to"));
+            let hint = "take it out, or write a `backend` in place of what the route answers with";
+            compiler.mistake(mistake.label("there is nobody to switch to").hint(hint));
         }
         return;
     };
@@ -421,12 +441,17 @@ impl Rules<'_> {
                 continue;
             }
             let message = format!("`{}.{way}` cannot change `{field}`", self.path);
+            let hint = if of_cors {
+                "take it out; write `cors: { origins: [...] }` in the route, or at the top for all"
+            } else {
+                hint_of(&field, way)
+            };
             let label = if of_cors {
                 "is what the `cors` of this route says"
             } else {
                 why.unwrap_or_default()
             };
-            compiler.mistake(Mistake::new(Code::Conflict, at, message).label(label));
+            compiler.mistake(Mistake::new(Code::Conflict, at, message).label(label).hint(hint));
         }
         let set = self.values(compiler, written_set);
         let add = self.values(compiler, written_add);

@@ -8,6 +8,9 @@ use crate::config::{At, Code, Mistake, Span, written};
 use crate::plan::compile::compiler::Compiler;
 use crate::template::{Placeholder, Syntax, Template, Why};
 
+/// What stands outside of the parts of an aggregate.
+const OF_ROUTES: &str = "here there are `{path.NAME}`, `{query.NAME}`, `{header.NAME}` and `{claim.NAME}`";
+
 /// The values that a template may use at its place.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
@@ -57,12 +60,15 @@ impl<'a> Scope<'a> {
             Placeholder::Part { part, .. } => ("part", part, self.parts.contains(&&**part)),
             Placeholder::Body(_) if !self.body => {
                 let why = "`{body}` can only be used in the parts of an aggregate";
-                compiler.mistake(Mistake::new(Code::BadValue, at, why));
+                compiler.mistake(Mistake::new(Code::BadValue, at, why).hint(OF_ROUTES));
                 return false;
             }
             Placeholder::Item(_) if self.item != Item::Each => {
                 let (why, hint) = match self.item {
-                    Item::OutsideOfParts => ("`{item}` can only be used in the parts of an aggregate", None),
+                    Item::OutsideOfParts => (
+                        "`{item}` can only be used in the parts of an aggregate",
+                        Some(OF_ROUTES),
+                    ),
                     Item::BeforeEach => (
                         "`when` and `for_each` are decided once, before there is an `{item}`: they cannot look at it",
                         Some("look at what the whole part depends on, such as `\"{part.NAME.FIELD}\"`"),
