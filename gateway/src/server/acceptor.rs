@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use super::connection_guard::ConnectionGuard;
+use super::connection_state::ConnectionTimeouts;
 use super::early_refusal::{self, EarlyRefusal};
 use super::lifecycle::Phase;
-use super::reaper::ConnectionTimeouts;
 use super::sockets::ListenerSocket;
 use super::worker::Worker;
 use super::{certificate_sweep, connection, delay_watch, proxied, tls};

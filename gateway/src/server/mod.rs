@@ -14,6 +14,7 @@ pub mod sockets;
 mod certificate_sweep;
 mod connection;
 mod connection_guard;
+mod connection_state;
 mod date;
 mod delay_watch;
 mod early_refusal;

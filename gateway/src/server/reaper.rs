@@ -8,52 +8,24 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
 
 use policies::Moment;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::connection_state::{ConnectionState, ConnectionTimeouts, Event, Unsent};
 use crate::auth::mtls::caller_certificate::CallerCertificate;
 use crate::clock;
 use crate::observe::Awaited;
 use crate::wire::expiry::Expiry;
 use crate::wire::min_rate::{MinRate, TICK};
-use crate::wire::slow_caller::{Overdue, Transfer, WaitLimits};
-
-/// Time that a connection has to end by itself after the reaper has asked it to.
-const END_TIME: Duration = Duration::from_secs(1);
-
-/// Time limits for each state of a connection. The reaper waits at least the limit and at most two ticks longer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ConnectionTimeouts {
-    /// Time from accepting the connection to its first byte.
-    pub(crate) first_byte: Duration,
-    /// Time from the first byte of a head to its last.
-    pub(crate) head: Duration,
-    /// Time between two requests.
-    pub(crate) idle: Duration,
-    /// Limits for reading a body and for writing an answer.
-    pub(crate) leave: WaitLimits,
-}
-
-const FRESH: u8 = 0;
-const AWAITING_HEAD: u8 = 1;
-const SERVING: u8 = 2;
-const IDLE: u8 = 3;
-/// State: idle for too long, and about to be ended.
-const DISMISSED: u8 = 4;
-/// State: too slow in sending a head, and about to be ended.
-const LATE: u8 = 5;
-/// State: what still comes of a request, or after the last one, is not used.
-const DISCARDING: u8 = 6;
-/// State: the last answer has been sent, and the caller is to close.
-const CLOSING: u8 = 7;
+use crate::wire::slow_caller::{Overdue, Transfer};
 
 /// State of one connection, and the tick at which the state began.
 #[derive(Debug)]
 pub(crate) struct ConnectionActivity {
-    doing: AtomicU8,
+    /// A [`ConnectionState`].
+    state: AtomicU8,
     since: AtomicU32,
     /// Tick since which the caller reads nothing; 0 while it reads.
     stalled: AtomicU32,
@@ -91,16 +63,23 @@ pub(crate) struct ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    fn note(&self, doing: u8) {
-        self.doing.store(doing, Relaxed);
-        self.since.store(self.ticks.load(Relaxed), Relaxed);
+    fn state(&self) -> ConnectionState {
+        ConnectionState::of(self.state.load(Relaxed))
+    }
+
+    /// Records an event. A state that begins with it begins now.
+    fn on(&self, event: Event) {
+        if let Some(state) = self.state().on(event) {
+            self.state.store(state as u8, Relaxed);
+            self.since.store(self.ticks.load(Relaxed), Relaxed);
+        }
     }
 
     /// Records that bytes came from the caller. On HTTP/2 this says nothing about heads; [`Self::begins_head`] and
     /// [`Self::ends_head`] do.
     pub(crate) fn note_read(&self) {
-        if self.farewell.get().is_none() && matches!(self.doing.load(Relaxed), FRESH | IDLE) {
-            self.note(AWAITING_HEAD);
+        if self.farewell.get().is_none() {
+            self.on(Event::Read);
         }
     }
 
@@ -108,7 +87,7 @@ impl ConnectionActivity {
     pub(crate) fn share(&self, farewell: Arc<Notify>) {
         // This is called once per connection, so the cell is empty.
         let _ = self.farewell.set(farewell);
-        self.note(IDLE);
+        self.on(Event::RequestsEnded);
     }
 
     /// Records the certificate that the caller has presented. The connection ends when no authority accepts it any
@@ -129,13 +108,13 @@ impl ConnectionActivity {
 
     /// Asks the connection to end after its current requests. Returns true if it is idle and its task must be aborted.
     fn end_when_idle(&self) -> bool {
-        match (self.doing.load(Relaxed), self.farewell.get()) {
+        match (self.state(), self.farewell.get()) {
             (_, Some(farewell)) => {
                 farewell.notify_one();
                 false
             }
-            (FRESH | IDLE, None) if self.stalled.load(Relaxed) == 0 => {
-                self.doing.store(DISMISSED, Relaxed);
+            (ConnectionState::Fresh | ConnectionState::Idle, None) if self.stalled.load(Relaxed) == 0 => {
+                self.on(Event::Overdue);
                 true
             }
             // The connection closes after its next answer.
@@ -145,16 +124,12 @@ impl ConnectionActivity {
 
     /// Records that a part of a head has come.
     pub(crate) fn begins_head(&self) {
-        if self.doing.load(Relaxed) == IDLE {
-            self.note(AWAITING_HEAD);
-        }
+        self.on(Event::HeadBegan);
     }
 
     /// Records that the head is complete.
     pub(crate) fn ends_head(&self) {
-        if self.doing.load(Relaxed) == AWAITING_HEAD {
-            self.note(IDLE);
-        }
+        self.on(Event::HeadEnded);
     }
 
     /// Sets the waker to call when the connection may rest.
@@ -184,7 +159,7 @@ impl ConnectionActivity {
     /// request.
     pub(crate) fn may_rest(&self) -> bool {
         self.at_rest.load(Relaxed)
-            && self.doing.load(Relaxed) == IDLE
+            && self.state() == ConnectionState::Idle
             && self.ticks.load(Relaxed).wrapping_sub(self.since.load(Relaxed)) > 1
     }
 
@@ -195,39 +170,37 @@ impl ConnectionActivity {
 
     /// Treats the connection as newly accepted, after a handshake or a PROXY header.
     pub(crate) fn reset_to_new(&self) {
-        self.note(FRESH);
+        self.on(Event::Accepted);
     }
 
     /// Records that what still comes, as the rest of a body, is not used.
     pub(crate) fn start_discarding(&self) {
-        if self.doing.load(Relaxed) != DISCARDING {
-            self.note(DISCARDING);
-        }
+        self.on(Event::Discards);
     }
 
     /// Records that nothing of a request is to come any more.
     pub(crate) fn idles(&self) {
-        self.note(IDLE);
+        self.on(Event::RequestsEnded);
     }
 
     /// Records that the last answer is sent, to a caller that has nothing more to send.
     pub(crate) fn start_closing(&self) {
-        self.note(CLOSING);
+        self.on(Event::Closes);
     }
 
     /// Returns whether the connection is being ended although nothing was waited for: no answer was due, or all are sent.
     pub(crate) fn is_dismissed(&self) -> bool {
-        matches!(self.doing.load(Relaxed), DISMISSED | CLOSING)
+        matches!(self.state(), ConnectionState::Dismissed | ConnectionState::Closing)
     }
 
     /// Returns whether the connection is being ended because it sent a head too slowly.
     pub(crate) fn is_late(&self) -> bool {
-        self.doing.load(Relaxed) == LATE
+        self.state() == ConnectionState::Late
     }
 
     /// Returns whether an answer is due.
     pub(crate) fn is_serving(&self) -> bool {
-        self.doing.load(Relaxed) == SERVING
+        self.state() == ConnectionState::Serving
     }
 
     /// Records that the answer switches to another protocol.
@@ -256,7 +229,7 @@ impl ConnectionActivity {
     /// Records that a whole head has come. `flow` is the request's [`Transfer`], if its body or answer is watched.
     pub(crate) fn serves(&self, flow: Option<&Arc<Transfer>>) {
         if self.open.fetch_add(1, Relaxed) == 0 {
-            self.note(SERVING);
+            self.on(Event::RequestBegan);
             self.takes.begin();
         }
         if let Some(flow) = flow {
@@ -291,7 +264,7 @@ impl ConnectionActivity {
         }
         if self.open.fetch_sub(1, Relaxed) == 1 {
             self.expiry.set(None);
-            self.note(IDLE);
+            self.on(Event::RequestsEnded);
         }
     }
 
@@ -321,8 +294,8 @@ impl ConnectionActivity {
 
     /// Restarts the idle time, because time in which the caller reads an answer is not idle time.
     fn idles_anew(&self) {
-        if self.doing.load(Relaxed) == IDLE {
-            self.note(IDLE);
+        if self.state() == ConnectionState::Idle {
+            self.on(Event::RequestsEnded);
         }
     }
 
@@ -342,17 +315,15 @@ impl ConnectionActivity {
 
     /// Prepares the connection for its end. Returns whether its task must be aborted.
     fn dismiss(&self) -> bool {
-        match (self.doing.load(Relaxed), self.farewell.get()) {
-            (IDLE, Some(farewell)) => {
-                self.note(DISMISSED);
+        let was_idle = self.state() == ConnectionState::Idle;
+        self.on(Event::Overdue);
+        match self.farewell.get() {
+            Some(farewell) if was_idle => {
                 farewell.notify_one();
-                return false;
+                false
             }
-            (FRESH | IDLE, _) => self.doing.store(DISMISSED, Relaxed),
-            (AWAITING_HEAD, _) => self.doing.store(LATE, Relaxed),
-            _ => {}
+            _ => true,
         }
-        true
     }
 
     /// Returns whether the connection ends because the caller reads too little of an answer.
@@ -388,18 +359,12 @@ impl ConnectionActivity {
         if stalled != 0 && longer(stalled, patience.leave.write) {
             return Some(Awaited::Reader);
         }
-        let (awaited, limit) = match self.doing.load(Relaxed) {
-            FRESH => (Awaited::FirstByte, patience.first_byte),
-            AWAITING_HEAD => (Awaited::Head, patience.head),
-            // The last answer is still being sent.
-            IDLE | DISMISSED if stalled != 0 => return None,
-            IDLE | DISMISSED if self.owing.load(Relaxed) => (Awaited::Reader, patience.idle.max(patience.leave.write)),
-            IDLE => (Awaited::NextRequest, patience.idle),
-            DISMISSED | CLOSING => (Awaited::NextRequest, END_TIME),
-            // The time of a head; the idle time if it is shorter, as during a drain.
-            DISCARDING => (Awaited::Body, patience.head.min(patience.idle)),
-            _ => return None,
+        let unsent = match (stalled != 0, self.owing.load(Relaxed)) {
+            (true, _) => Unsent::Stalled,
+            (false, true) => Unsent::Owed,
+            (false, false) => Unsent::Nothing,
         };
+        let (awaited, limit) = self.state().limit(unsent, patience)?;
         longer(self.since.load(Relaxed), limit).then_some(awaited)
     }
 }
@@ -430,7 +395,7 @@ impl Reaper {
     /// Starts to watch a connection. [`Self::attend`] sets its task once it runs.
     pub(crate) fn begin(&self) -> (u64, Arc<ConnectionActivity>) {
         let activity = Arc::new(ConnectionActivity {
-            doing: AtomicU8::new(FRESH),
+            state: AtomicU8::new(ConnectionState::Fresh as u8),
             since: AtomicU32::new(self.ticks.load(Relaxed)),
             stalled: AtomicU32::new(0),
             unread: AtomicBool::new(false),
@@ -538,8 +503,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::wire::slow_caller::Rates;
+    use crate::wire::slow_caller::{Rates, WaitLimits};
 
     const SECOND: Duration = Duration::from_secs(1);
 
