@@ -96,7 +96,7 @@ impl<'a> Importer<'a> {
         self.top(&mut top, &mut left);
         left.note("parts are merged in the order in which they stand here, whichever answer came first");
         left.note(
-            "header fields pass as docs/edge.md says, not by input_headers alone; a plain route removes credentials",
+            "header fields pass without being listed in input_headers; a plain route removes credentials that are not listed, but parts of an aggregate get them",
         );
         left.note(
             "a plain route passes on what its backend says, where KrakenD answers 500 to all but JSON with 200 or 201",
