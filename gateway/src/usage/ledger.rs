@@ -1,7 +1,7 @@
 //! Sums of what each series has used: by minute, hour and day of UTC, and the minutes that wait to be delivered.
 //!
 //! Everything is bounded. A day has a largest number of series; what has no series of its own is counted with the others
-//! of its route. When there are too many records, the oldest minutes are dropped first, then the oldest hours, since the
+//! of its route. The keys of one tenant can have a quarter of them; beyond, its requests are counted without a key. When there are too many records, the oldest minutes are dropped first, then the oldest hours, since the
 //! days still have their sums; at last the series of the oldest day are added up by route.
 //!
 //! Invariant: the sum over all series of a day is what was counted on that day, whatever was left out. A minute that is
@@ -113,6 +113,8 @@ pub struct Ledger {
     dropped: u64,
     delivered: u64,
     tenants: Arc<TenantUses>,
+    /// Number of series with a key on the current day, by tenant.
+    keys: HashMap<Arc<str>, usize>,
     gaps: Vec<Gap>,
     /// Changes that the journal does not have yet.
     changes: Option<Vec<Entry>>,
@@ -134,6 +136,7 @@ impl Ledger {
             dropped: 0,
             delivered: 0,
             tenants: Arc::default(),
+            keys: HashMap::new(),
             gaps: Vec::new(),
             changes: None,
         }
@@ -174,9 +177,13 @@ impl Ledger {
         if minute < self.minute {
             self.turn();
         }
+        let is_new_day = By::Day.period(minute) != By::Day.period(self.minute);
         self.minute = minute;
         self.note(Entry::Minute(minute));
         self.forget_old();
+        if is_new_day {
+            self.count_keys();
+        }
     }
 
     /// Ends the current minute before its time. It goes on with another epoch.
@@ -187,7 +194,7 @@ impl Ledger {
 
     /// Adds use in the current minute.
     pub fn add(&mut self, names: &Names, counts: Counts) {
-        let names = self.intern(names);
+        let names = self.within_keys(names);
         if self.bounds.waiting.is_some() {
             self.open.entry(Arc::clone(&names)).or_default().add(&counts);
         }
@@ -288,6 +295,7 @@ impl Ledger {
         }
         self.changes = noted;
         self.make_room();
+        self.count_keys();
     }
 
     fn restore_entry(&mut self, entry: Entry, restored: &mut Restored) {
@@ -351,6 +359,35 @@ impl Ledger {
         if let Some(changes) = &mut self.changes {
             changes.push(entry);
         }
+    }
+
+    /// Counts the series with a key on the current day.
+    fn count_keys(&mut self) {
+        self.keys.clear();
+        let today = self.levels[By::Day as usize].get(&By::Day.period(self.minute));
+        for names in today.into_iter().flat_map(HashMap::keys) {
+            if let Some(tenant) = names.tenant_with_key() {
+                *self.keys.entry(Arc::clone(tenant)).or_default() += 1;
+            }
+        }
+    }
+
+    /// Returns the names in which use is counted: without the key if the tenant has no room for another one.
+    fn within_keys(&mut self, names: &Names) -> Arc<Names> {
+        let Some(tenant) = names.tenant_with_key() else {
+            return self.intern(names);
+        };
+        let today = self.levels[By::Day as usize].get(&By::Day.period(self.minute));
+        if today.is_some_and(|today| today.contains_key(names)) {
+            return self.intern(names);
+        }
+        let keys = self.keys.entry(Arc::clone(tenant)).or_default();
+        if *keys >= self.bounds.series / 4 {
+            let key = None;
+            return self.intern(&Names { key, ..names.clone() });
+        }
+        *keys += 1;
+        self.intern(names)
     }
 
     fn intern(&mut self, names: &Names) -> Arc<Names> {
@@ -617,6 +654,31 @@ mod tests {
         }
         let (first, last) = (&small.sums(By::Day)[&0], &small.sums(By::Day)[&19]);
         assert_eq!((first[&other("a")].requests, first.len(), last.len()), (5, 1, 5));
+    }
+
+    #[test]
+    fn the_keys_of_one_tenant_leave_room_for_the_others() {
+        let with_key = |tenant: &str, key: usize| Names {
+            key: Some(key.to_string().into()),
+            ..names(tenant, "users")
+        };
+        let mut first = ledger(20, 1000, Some(100));
+        for day in [0, 1] {
+            first.move_to(at(1440 * day));
+            (0..50).for_each(|key| first.add(&with_key("acme", key), counts(1)));
+            first.add(&with_key("globex", 1), counts(1));
+            let sums = &first.sums(By::Day)[&day];
+            assert_eq!((sums.len(), sums[&names("acme", "users")].requests), (5 + 1 + 1, 45));
+            assert_eq!(sums[&with_key("globex", 1)].requests, 1);
+        }
+        let mut second = ledger(20, 1000, Some(100));
+        second.move_to(at(1440));
+        second.restore(first.snapshot());
+        second.add(&with_key("acme", 1), counts(1));
+        second.add(&with_key("acme", 77), counts(1));
+        let sums = &second.sums(By::Day)[&1];
+        assert_eq!((sums.len(), sums[&with_key("acme", 1)].requests), (7, 2));
+        assert_eq!(sums[&names("acme", "users")].requests, 46);
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Usage {
     /// 1970; a request counts at most one call later than it ended.
     pub fn collect(&self, now: Duration) -> MutexGuard<'_, Ledger> {
         let mut ledger = self.ledger();
-        self.cells.collect(|names, counts| ledger.add(names, counts));
+        self.cells
+            .collect(now.as_secs() / 60, |names, counts| ledger.add(names, counts));
         ledger.move_to(now);
         ledger
     }

@@ -27,6 +27,11 @@ impl Names {
         }
     }
 
+    /// Returns the tenant of a series that has a key.
+    pub fn tenant_with_key(&self) -> Option<&Arc<str>> {
+        self.key.as_ref().and(self.tenant.as_ref())
+    }
+
     /// Returns the names with slashes between them, as a part of an event's id: percent-encoded, so that different
     /// series have different texts.
     pub fn id(&self) -> String {
