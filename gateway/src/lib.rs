@@ -4,7 +4,7 @@
 //! From the top: [`cli`] · [`hand_over`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
 //! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`import`], [`observe`] · [`config`], [`headers`] ·
 //! [`usage`], [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
-//! [`clock`], [`files`], [`header_fields`], [`setting`], [`stale_cache`] · the `policies` crate.
+//! [`clock`], [`files`], [`fingerprint`], [`header_fields`], [`setting`], [`stale_cache`] · the `policies` crate.
 
 // Tests read files that they have written themselves.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod diff;
 pub mod files;
+pub mod fingerprint;
 #[cfg(test)]
 mod generated;
 pub mod hand_over;

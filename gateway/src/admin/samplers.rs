@@ -12,6 +12,7 @@ use crate::auth::jwt::issuer::Issuer;
 use crate::auth::revocations::RevokedKind;
 use crate::call::backend::Backend;
 use crate::clock;
+use crate::control::notices;
 use crate::limits::owner_class::OwnerClass;
 use crate::limits::store::local::Census;
 use crate::observe::families::Family;
@@ -48,6 +49,21 @@ fn sample(admin: &Admin, page: &mut Page) {
                 mirror.mirror.state.under_way(),
             );
         }
+    }
+    let has_tenants = plan
+        .tiers
+        .directory
+        .is_some()
+        .then(|| ("tenants", notices::tenants_fingerprint(&plan)));
+    let has_keys = plan
+        .key_file
+        .is_some()
+        .then(|| ("keys", notices::keys_fingerprint(&plan)));
+    for (file, fingerprint) in has_tenants.into_iter().chain(has_keys) {
+        page.put(Family::EntriesFingerprint, &[file], fingerprint);
+    }
+    if gateway.state.shared_store.get().is_some() {
+        page.put(Family::EntryConflicts, &[], gateway.state.managed.conflicts().len());
     }
     tenant_metrics::sample(&plan, gateway.state.observer.registry.tenants.all(), page);
     page.put(Family::CompressionMemory, &[], crate::compression::memory_held());

@@ -20,6 +20,9 @@ pub(super) fn sample(plan: &Plan, seen: Vec<Arc<TenantMetrics>>, page: &mut Page
         for (reason, count) in tenant.refused() {
             page.put(Family::TenantRefusals, &[name, reason.as_str()], count);
         }
+        for (limit, count) in tenant.limits() {
+            page.put(Family::TenantLimitRefusals, &[name, limit], count);
+        }
         let (owner, now) = (Owner::Tenant(name).key(), clock::Now::read());
         let record = plan.tiers.record(name);
         let tier = plan.tiers.by_name.get(&tenant.tier());

@@ -1,8 +1,8 @@
 //! `GET /api/v1/tenants`: the tenants of the config, the key file and seen tokens, their limits, and what is left of
 //! each.
 //!
-//! Tenants that a limit refused most often in the last minute come first, then the busiest. Callers without credentials are the tenant `anonymous`, which has one bucket per
-//! address and so no balance.
+//! Tenants that a limit refused most often in the last minute come first, then the busiest. Callers without credentials
+//! are the tenant `anonymous`, which has one bucket per address and so no balance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,6 +53,10 @@ struct Requests {
     limited: u64,
     /// Rejected or failed by the gateway for another reason.
     rejected: u64,
+    /// Rejected or failed, by reason.
+    by_reason: BTreeMap<&'static str, u64>,
+    /// Rejected by a limit, by the strictest limit that refused.
+    by_limit: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize)]
@@ -207,6 +211,12 @@ pub(super) fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: No
             total: metrics.requests(),
             limited: metrics.limited(),
             rejected: metrics.rejected(),
+            by_reason: metrics
+                .refused()
+                .into_iter()
+                .map(|(reason, count)| (reason.as_str(), count))
+                .collect(),
+            by_limit: metrics.limits().map(|(name, count)| (name.to_owned(), count)).collect(),
         }),
         limits: if name == ANONYMOUS {
             Vec::new()

@@ -1,5 +1,6 @@
 //! `gateway status`: what a running gateway does now, with its backends in trouble first.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Write as _, stderr, stdout};
 
@@ -61,6 +62,21 @@ fn print(shown: Result<String, String>) -> u8 {
     }
 }
 
+/// Returns a line about replicas that have read different files; nothing if their files are the same.
+fn differences(replicas: &[Value], name: &str, title: &str) -> String {
+    let mut by_fingerprint: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for replica in replicas {
+        let fingerprint = replica["changes"][name].as_u64().unwrap_or_default();
+        let of = by_fingerprint.entry(fingerprint).or_default();
+        of.push(replica["name"].as_str().unwrap_or_default());
+    }
+    if by_fingerprint.len() < 2 {
+        return String::new();
+    }
+    let groups: Vec<_> = by_fingerprint.values().map(|names| names.join(" ")).collect();
+    format!("\nThe {title} have different entries: {}\n", groups.join(" | "))
+}
+
 /// Returns a table of the replicas, with the one that answered marked.
 fn replicas(shown: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -102,6 +118,9 @@ fn replicas(shown: &Value) -> String {
             let _ = write!(line, "{cell:width$}  ");
         }
         let _ = writeln!(page, "{}", line.trim_end());
+    }
+    for (name, title) in [("tenants", "files of tenants"), ("keys", "key files")] {
+        page.push_str(&differences(listed, name, title));
     }
     let store = &shown["limits_store"];
     let up = if store["up"] == true {
@@ -227,6 +246,13 @@ host-b:22  0.1.0    3       0         3        1       2        2026-11-30T11:00
 store     redis://cache:6379/0, up
 ";
         assert_eq!(replicas(&shown), expected);
+        let mut other = shown;
+        other["replicas"][0]["changes"]["tenants"] = json!(77);
+        let expected = expected.replace(
+            "\n\nstore",
+            "\n\nThe files of tenants have different entries: host-b:22 | a:1\n\nstore",
+        );
+        assert_eq!(replicas(&other), expected);
     }
 
     #[test]

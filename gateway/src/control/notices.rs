@@ -1,12 +1,18 @@
 //! Tells other replicas what an operator has changed here, and does what was changed there.
 //!
 //! What is spread: revocations and their ends by the admin API, forced breakers, drained endpoints, that the count of a
-//! quota was set, and changes of tenants and keys, of which the later wins everywhere. The revocations of a file are not: each replica has its own file, or all have the same. A notice is
-//! applied once, except that a breaker is forced and an endpoint is drained again after a reload, because the backend may
-//! be new. What is in force already is left alone, so nothing that comes back to the replica that announced it does
-//! anything.
+//! quota was set, and changes of tenants and keys by the admin API, of which the later wins everywhere. What is written
+//! into a file is not: each replica has its own file, or all have the same. A notice is applied once, except that a breaker
+//! is forced and an endpoint is drained again after a reload, because the backend may be new, and that a change is tried
+//! again that was not possible under the plan before. What is in force already is left alone, so nothing that comes back
+//! to the replica that announced it does anything.
+//!
+//! An entry that is written otherwise into a file after such a change stays as it is written. The replicas differ in it
+//! then, which is told ([`ManagedFiles::note_conflicts`]).
+//!
+//! [`ManagedFiles::note_conflicts`]: crate::plan::managed_files::ManagedFiles::note_conflicts
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +28,7 @@ use crate::call::backend::Backend;
 use crate::clock::{self, Now};
 use crate::config::keys::read_digest;
 use crate::control::changes::{self, NotChanged, Order};
+use crate::fingerprint;
 use crate::json as text;
 use crate::plan::{LivePlan, Plan, State};
 use crate::store::{Notice, Store};
@@ -135,6 +142,7 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
     let mut changes = store.watch_notices();
     let mut applied = Applied::default();
     let (mut generation, mut is_changed, mut told_last) = (0, true, Changes::default());
+    let (mut is_round, mut looks_again, mut conflicts) = (false, false, Conflicts::new());
     let mut round = tokio::time::interval(LOOK);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -152,7 +160,14 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
                 }
             }
             revoke(&state, news.revoked, news.restored).await;
-            change(&live, &state, news.changes).await;
+            applied.failed = change(&live, &state, news.changes, std::mem::take(&mut applied.failed)).await;
+            looks_again = true;
+        }
+        if is_round && looks_again {
+            let (plan, notices) = (live.load(), store.notices());
+            let notices: Vec<_> = notices.into_iter().filter(|notice| is_of_entry(&notice.name)).collect();
+            conflicts = look_for_conflicts(&plan, &state, &notices, &applied.failed, &conflicts);
+            looks_again = !conflicts.is_empty();
         }
         let in_force = Changes::of(&plan, &state);
         let told = json!({
@@ -173,11 +188,13 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
             },
             _ = round.tick() => false,
         };
+        is_round = !is_changed;
     }
 }
 
 /// Numbers of changes by operators that are in force in one replica, for comparison with others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Changes {
     /// Revoked credentials, those of the file included.
     pub revoked: usize,
@@ -185,10 +202,16 @@ pub struct Changes {
     pub forced: usize,
     /// Endpoints that are drained.
     pub drained: usize,
+    /// Fingerprints of all entries of the file of tenants and of the key file, in 48 bits; 0 without such a file.
+    pub tenants: u64,
+    pub keys: u64,
+    /// Entries that were written otherwise into a file after a change by the admin API.
+    pub conflicts: usize,
 }
 
 impl Changes {
-    fn of(plan: &Plan, state: &State) -> Self {
+    /// Returns what is in force in this replica.
+    pub fn of(plan: &Plan, state: &State) -> Self {
         let now = clock::now();
         let is_forced = |backend: &&Arc<Backend>| {
             let now = backend.guards.breaker.state(now);
@@ -199,13 +222,38 @@ impl Changes {
             revoked: state.revocations.in_force().list().len(),
             forced: plan.backends.iter().filter(is_forced).count(),
             drained: plan.backends.iter().map(drained).sum(),
+            tenants: tenants_fingerprint(plan),
+            keys: keys_fingerprint(plan),
+            conflicts: state.managed.conflicts().len(),
         }
     }
 }
 
-/// Times of the announcements that were applied, by name.
+/// Returns the fingerprint of the file of tenants; 0 without one.
+pub fn tenants_fingerprint(plan: &Plan) -> u64 {
+    let directory = plan.tiers.directory.as_ref();
+    directory.map_or(0, |part| fingerprint::shown(part.tenants.fingerprint()))
+}
+
+/// Returns the fingerprint of the key file; 0 without one.
+pub fn keys_fingerprint(plan: &Plan) -> u64 {
+    let keys = plan.authenticator.api_keys();
+    keys.map_or(0, |keys| fingerprint::shown(keys.fingerprint()))
+}
+
+/// What was applied.
 #[derive(Debug, Default)]
-struct Applied(HashMap<Box<str>, u64>);
+struct Applied {
+    /// Times of the announcements, by name.
+    times: HashMap<Box<str>, u64>,
+    /// Names of changes of tenants and keys that were not possible.
+    failed: HashSet<Box<str>>,
+}
+
+/// Whether a notice is about an entry of a file that the admin API rewrites.
+fn is_of_entry(name: &str) -> bool {
+    name.starts_with(TENANT) || name.starts_with(KEY)
+}
 
 /// Endpoints of a backend with one address.
 #[derive(Debug, PartialEq, Eq)]
@@ -235,7 +283,7 @@ impl Applied {
         let mut news = News::default();
         let mut applied = HashMap::with_capacity(notices.len());
         for notice in notices {
-            let is_new = self.0.get(&notice.name) != Some(&notice.at);
+            let is_new = self.times.get(&notice.name) != Some(&notice.at);
             if let Some(backend) = notice.name.strip_prefix(BREAKER) {
                 if is_new || is_new_plan {
                     news.breakers.push((backend.to_owned(), notice.value.into_string()));
@@ -249,8 +297,8 @@ impl Applied {
                 if is_new && let Some(((limit, tenant), left)) = read.zip(notice.value.parse().ok()) {
                     news.quotas.push((limit.into(), tenant, left));
                 }
-            } else if notice.name.starts_with(TENANT) || notice.name.starts_with(KEY) {
-                if is_new || is_new_plan {
+            } else if is_of_entry(&notice.name) {
+                if is_new || is_new_plan && self.failed.contains(&notice.name) {
                     news.changes.push((notice.name.clone(), notice.value));
                 }
             } else if is_new && let Some(revoked) = notice.name.strip_prefix(REVOKED).and_then(read_revoked) {
@@ -262,7 +310,8 @@ impl Applied {
             }
             applied.insert(notice.name, notice.at);
         }
-        self.0 = applied;
+        self.failed.retain(|name| applied.contains_key(name));
+        self.times = applied;
         news
     }
 }
@@ -357,10 +406,16 @@ async fn revoke(state: &Arc<State>, mut revoked: List, restored: Vec<Revoked>) {
     let _ = tokio::task::spawn_blocking(apply).await;
 }
 
-/// Puts changes of tenants and keys in force that other replicas have made, on a thread where files delay nothing.
-async fn change(live: &Arc<LivePlan>, state: &Arc<State>, news: Vec<(Box<str>, Box<str>)>) {
+/// Puts changes of tenants and keys in force that other replicas have made, on a thread where files delay nothing. Returns
+/// the names of those that are not possible, of `failed` too.
+async fn change(
+    live: &Arc<LivePlan>,
+    state: &Arc<State>,
+    news: Vec<(Box<str>, Box<str>)>,
+    mut failed: HashSet<Box<str>>,
+) -> HashSet<Box<str>> {
     if news.is_empty() {
-        return;
+        return failed;
     }
     let (live, state) = (Arc::clone(live), Arc::clone(state));
     let apply = move || {
@@ -374,9 +429,11 @@ async fn change(live: &Arc<LivePlan>, state: &Arc<State>, news: Vec<(Box<str>, B
                     }
                     Err(error) => {
                         tracing::error!(%name, ?error, "a change of another replica is not in force here");
+                        failed.insert(name.clone());
                         break;
                     }
                     Ok(is_changed) => {
+                        failed.remove(name);
                         if is_changed && state.managed.is_overtaken(name, value) {
                             tracing::warn!(
                                 %name,
@@ -388,8 +445,95 @@ async fn change(live: &Arc<LivePlan>, state: &Arc<State>, news: Vec<(Box<str>, B
                 }
             }
         }
+        failed
     };
-    let _ = tokio::task::spawn_blocking(apply).await;
+    tokio::task::spawn_blocking(apply).await.unwrap_or_default()
+}
+
+/// Entries that a file has otherwise than the last change by the admin API, each with the fingerprint of what is in force.
+type Conflicts = HashMap<Box<str>, u64>;
+
+/// Finds entries that a file has otherwise than the last change by the admin API. One that was found by the last look too,
+/// a second ago, is a conflict, and is told once; before, its own change may be on the way to the store.
+fn look_for_conflicts(
+    plan: &Plan,
+    state: &State,
+    notices: &[Notice],
+    failed: &HashSet<Box<str>>,
+    last: &Conflicts,
+) -> Conflicts {
+    let keys = plan.authenticator.api_keys();
+    let ids: HashSet<&str> = notices
+        .iter()
+        .filter_map(|notice| notice.name.strip_prefix(KEY))
+        .collect();
+    let of_keys = keys
+        .as_ref()
+        .filter(|_| !ids.is_empty())
+        .into_iter()
+        .flat_map(|keys| keys.all());
+    let in_force: HashMap<&str, &ApiKey> = of_keys
+        .filter(|key| ids.contains(&*key.id))
+        .map(|key| (&*key.id, key))
+        .collect();
+    let mut found = Conflicts::new();
+    for Notice { name, value, .. } in notices.iter().filter(|notice| !failed.contains(&notice.name)) {
+        // What was announced here and has not been overtaken is newer than what the store says.
+        let announced = state.managed.last_announced(name);
+        let value = announced.as_deref().unwrap_or(value);
+        let differs = if let Some(tenant) = name.strip_prefix(TENANT) {
+            let in_force = plan.tiers.record(tenant);
+            let wanted = wanted_tenant(tenant, value)
+                .ok()
+                .filter(|_| plan.tiers.directory.is_some());
+            let differs = wanted.is_some_and(|wanted| wanted.as_ref() != in_force.as_deref());
+            differs.then(|| fingerprint::of(&in_force))
+        } else {
+            let id = name.strip_prefix(KEY).unwrap_or_default();
+            let in_force = in_force.get(id).copied();
+            let wanted = wanted_key(id, value).ok().filter(|_| keys.is_some());
+            let differs = wanted.is_some_and(|wanted| wanted.as_ref() != in_force);
+            differs.then(|| fingerprint::of(&in_force))
+        };
+        found.extend(differs.map(|in_force| (name.clone(), in_force)));
+    }
+    let known = state.managed.conflicts();
+    let sure = found
+        .iter()
+        .filter(|(name, in_force)| last.get(*name) == Some(*in_force));
+    let sure: Arc<[Box<str>]> = sure.map(|(name, _)| name.clone()).collect();
+    for name in sure.iter().filter(|name| !known.contains(name)) {
+        tracing::warn!(
+            %name,
+            "conflict: the file was changed after this was changed by the admin API, and what the file says is in force here alone"
+        );
+    }
+    state.managed.note_conflicts(sure);
+    found
+}
+
+/// Reads what an announcement wants a tenant to be.
+fn wanted_tenant(tenant: &str, value: &str) -> Result<Option<TenantRecord>, changes::tenants::Unusable> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let entry = text::typed(value.as_bytes(), LONGEST).map_err(|_| (unreadable(), None))?;
+    changes::tenants::read(tenant, &entry).map(Some)
+}
+
+/// Reads what an announcement wants a key to be.
+fn wanted_key(id: &str, value: &str) -> Result<Option<ApiKey>, Vec<String>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let read = text::typed(value.as_bytes(), LONGEST);
+    let (tenant, digest, entry): (String, String, _) = read.map_err(|_| unreadable())?;
+    let digest = read_digest(&digest).ok_or_else(unreadable)?;
+    changes::keys::read(id, &tenant, &digest, &entry).map(Some)
+}
+
+fn unreadable() -> Vec<String> {
+    vec!["it cannot be read".to_owned()]
 }
 
 /// Applies one change. Returns whether it was not in force already.
@@ -398,26 +542,11 @@ fn change_one(running: changes::Running<'_>, name: &str, value: &str) -> Result<
         by: "another replica".into(),
         ..Order::default()
     };
-    let unreadable = || vec!["it cannot be read".to_owned()];
     let lines = if let Some(tenant) = name.strip_prefix(TENANT) {
-        let made = changes::tenants::change(running, tenant, &order, &|_| match value {
-            "" => Ok(None),
-            value => {
-                let entry = text::typed(value.as_bytes(), LONGEST).map_err(|_| (unreadable(), None))?;
-                changes::tenants::read(tenant, &entry).map(Some)
-            }
-        });
+        let made = changes::tenants::change(running, tenant, &order, &|_| wanted_tenant(tenant, value));
         made.map(|made| made.lines)
     } else if let Some(id) = name.strip_prefix(KEY) {
-        let made = changes::keys::change(running, id, &order, &|_| match value {
-            "" => Ok(None),
-            value => {
-                let read = text::typed(value.as_bytes(), LONGEST);
-                let (tenant, digest, entry): (String, String, _) = read.map_err(|_| unreadable())?;
-                let digest = read_digest(&digest).ok_or_else(unreadable)?;
-                changes::keys::read(id, &tenant, &digest, &entry).map(Some)
-            }
-        });
+        let made = changes::keys::change(running, id, &order, &|_| wanted_key(id, value));
         made.map(|made| made.lines)
     } else {
         return Ok(false);
@@ -470,6 +599,19 @@ mod tests {
         assert_eq!(news.restored, std::slice::from_ref(&revoked));
         let news = applied.news(vec![notice(&first.name, r#"{"until":null,"reason":null}"#, 7)], false);
         assert_eq!(news.revoked, List::from([(revoked, Terms::default())]));
+    }
+
+    #[test]
+    fn a_change_is_tried_again_under_a_new_plan_if_it_was_not_possible() {
+        let mut applied = Applied::default();
+        let notices = || vec![notice("tenant:acme", "{}", 5), notice("key:k", "", 5)];
+        assert_eq!(applied.news(notices(), false).changes.len(), 2);
+        assert_eq!(applied.news(notices(), true).changes, []);
+        applied.failed.insert("key:k".into());
+        assert_eq!(applied.news(notices(), false).changes, []);
+        assert_eq!(applied.news(notices(), true).changes, [("key:k".into(), "".into())]);
+        applied.news(Vec::new(), true);
+        assert!(applied.failed.is_empty());
     }
 
     #[test]

@@ -77,14 +77,15 @@ pub(super) fn whole(opened: (File, Stamp)) -> io::Result<FileContent> {
 }
 
 fn up_to(most: u64, (file, stamp): (File, Stamp)) -> io::Result<FileContent> {
+    let too_large = || io::Error::new(ErrorKind::FileTooLarge, format!("it is larger than {most} bytes"));
+    if stamp.length > most {
+        return Err(too_large());
+    }
     let mut bytes = Vec::new();
-    // One more byte shows whether the file is too large.
+    // The length may have grown since. One more byte shows whether the file is too large.
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        return Err(io::Error::new(
-            ErrorKind::FileTooLarge,
-            format!("it is larger than {most} bytes"),
-        ));
+        return Err(too_large());
     }
     Ok(FileContent { bytes, stamp })
 }

@@ -249,8 +249,14 @@ families! {
         "Requests of the tenants of metrics.tenants";
     TenantRefusals: Counter "gateway_tenant_refusals_total" ["tenant", "reason": Reason]
         "Requests of these tenants that the gateway refused or failed, by reason";
+    TenantLimitRefusals: Counter "gateway_tenant_limit_refusals_total" ["tenant", "limit"]
+        "Requests of these tenants that a limit refused, by the strictest limit that refused; beyond 16 limits `(others)`";
     TenantLimitRemaining: Gauge "gateway_tenant_limit_remaining" ["tenant", "limit"]
         "Tokens that these tenants have left of each limit of their tier";
+    EntriesFingerprint: Gauge "gateway_entries_fingerprint" ["file"]
+        "Fingerprint of the entries of the file of tenants (`tenants`) or keys (`keys`), equal in replicas with equal entries";
+    EntryConflicts: Gauge "gateway_entry_conflicts" []
+        "Entries that a file has otherwise than the last change by the admin API, which other replicas have";
     UsageRecords: Gauge "gateway_usage_records" []
         "Series of usage by minute, hour and day that are kept, of usage.records";
     UsageWaiting: Gauge "gateway_usage_waiting" []

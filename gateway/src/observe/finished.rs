@@ -69,6 +69,9 @@ impl TenantMetrics {
             None | Some(Reason::CallerGone) => {}
             Some(Reason::RateLimited | Reason::QuotaExhausted | Reason::TooManyInFlight) => {
                 self.limited.fetch_add(1, Relaxed);
+                if let Some(limit) = &record.limit {
+                    self.count_limit(limit);
+                }
             }
             Some(_) => {
                 self.rejected.fetch_add(1, Relaxed);

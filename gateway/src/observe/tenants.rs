@@ -14,6 +14,10 @@ use crate::rejection::Reason;
 
 /// Maximum number of counted tenants.
 pub const MOST: usize = 1000;
+/// Maximum number of limits that are told apart for a tenant. Beyond, refusals count as [`OTHER_LIMITS`].
+const MOST_LIMITS: usize = 16;
+/// Name of all limits of a tenant that are not told apart.
+const OTHER_LIMITS: &str = "(others)";
 
 /// Tenants that have metrics of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,35 @@ pub struct TenantMetrics {
     pub(super) rejected: AtomicU64,
     /// By the reason's place; made by the first refusal.
     refused: OnceLock<Box<[AtomicU64; Reason::ALL.len()]>>,
+    /// Made by the first refusal of a limit.
+    limits: OnceLock<Box<LimitRefusals>>,
+}
+
+/// Refusals by the limit that refused, in the order of their first refusals. A count takes no lock.
+#[derive(Debug, Default)]
+struct LimitRefusals {
+    by_name: [OnceLock<(Arc<str>, AtomicU64)>; MOST_LIMITS],
+    others: AtomicU64,
+}
+
+impl LimitRefusals {
+    fn count(&self, limit: &Arc<str>) {
+        for place in &self.by_name {
+            let (name, count) = place.get_or_init(|| (Arc::clone(limit), AtomicU64::new(0)));
+            if name == limit {
+                count.fetch_add(1, Relaxed);
+                return;
+            }
+        }
+        self.others.fetch_add(1, Relaxed);
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, u64)> {
+        let named = self.by_name.iter().map_while(OnceLock::get);
+        let named = named.map(|(name, count)| (&**name, count.load(Relaxed)));
+        let others = Some(self.others.load(Relaxed)).filter(|count| *count > 0);
+        named.chain(others.map(|count| (OTHER_LIMITS, count)))
+    }
 }
 
 /// All counted tenants.
@@ -52,6 +85,7 @@ impl TenantMetrics {
             limited: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             refused: OnceLock::new(),
+            limits: OnceLock::new(),
         }
     }
 
@@ -75,6 +109,16 @@ impl TenantMetrics {
             .refused
             .get_or_init(|| Box::new(std::array::from_fn(|_| AtomicU64::new(0))));
         refused[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a refusal by the strictest limit that refused.
+    pub(super) fn count_limit(&self, limit: &Arc<str>) {
+        self.limits.get_or_init(Box::default).count(limit);
+    }
+
+    /// Returns the limits that refused requests, with their numbers.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.limits.get().into_iter().flat_map(|limits| limits.all())
     }
 
     /// Returns the reasons for which requests were refused, with their numbers.
@@ -161,6 +205,24 @@ mod tests {
             tenant.count(&record);
         }
         assert_eq!((tenant.requests(), tenant.limited(), tenant.rejected()), (4, 1, 1));
+    }
+
+    #[test]
+    fn refusals_are_counted_by_a_bounded_number_of_limits() {
+        let tenant = Tenants::default().find_or_add("acme", "free");
+        for number in 0..MOST_LIMITS + 3 {
+            let mut record = RequestRecord::default();
+            record.reason = Some(Reason::RateLimited);
+            record.limit = Some(format!("limit-{number}").into());
+            tenant.count(&record);
+            tenant.count(&record);
+        }
+        let limits: Vec<_> = tenant.limits().collect();
+        assert_eq!(
+            (limits.len(), limits[0], limits[1].0),
+            (MOST_LIMITS + 1, ("limit-0", 2), "limit-1")
+        );
+        assert_eq!(limits[MOST_LIMITS], (OTHER_LIMITS, 6));
     }
 
     #[test]

@@ -27,6 +27,8 @@ struct Kept {
     tenants: Option<TenantsRead>,
     /// Values that this process has announced to other replicas, by name.
     announced: BTreeMap<Box<str>, Box<str>>,
+    /// Names of the entries that a file has otherwise than the last change by the admin API.
+    conflicts: Arc<[Box<str>]>,
 }
 
 /// Largest number of announced values that are remembered.
@@ -90,10 +92,24 @@ impl ManagedFiles {
         }
     }
 
+    /// Returns the value that was announced last and was not overtaken.
+    pub fn last_announced(&self, name: &str) -> Option<Box<str>> {
+        self.kept().announced.get(name).cloned()
+    }
+
     /// Returns whether another value than the one that was announced here is in force everywhere, and forgets the latter.
     pub fn is_overtaken(&self, name: &str, value: &str) -> bool {
         let announced = self.kept().announced.remove(name);
         announced.is_some_and(|announced| *announced != *value)
+    }
+
+    /// Notes the entries that a file has otherwise than the last change by the admin API, which all replicas have.
+    pub fn note_conflicts(&self, names: Arc<[Box<str>]>) {
+        self.kept().conflicts = names;
+    }
+
+    pub fn conflicts(&self) -> Arc<[Box<str>]> {
+        Arc::clone(&self.kept().conflicts)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

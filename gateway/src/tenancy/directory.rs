@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::record::TenantRecord;
+use crate::fingerprint;
 
 /// Number of shards: 250 names in each of a million.
 const SHARDS: usize = 4096;
@@ -28,6 +29,8 @@ pub struct TenantDirectory {
     hasher: RandomState,
     changes: AtomicU64,
     count: AtomicUsize,
+    /// Sum of the fingerprints of all entries.
+    fingerprint: AtomicU64,
     /// Held by the one that changes a shard.
     writer: Mutex<()>,
 }
@@ -38,6 +41,7 @@ pub struct DirectoryBuilder {
     hasher: RandomState,
     shared: HashSet<Arc<TenantRecord>>,
     count: usize,
+    fingerprint: u64,
 }
 
 impl Default for DirectoryBuilder {
@@ -47,6 +51,7 @@ impl Default for DirectoryBuilder {
             hasher: RandomState::new(),
             shared: HashSet::new(),
             count: 0,
+            fingerprint: 0,
         }
     }
 }
@@ -70,6 +75,7 @@ impl DirectoryBuilder {
         if shard.contains_key(name) {
             return false;
         }
+        self.fingerprint = self.fingerprint.wrapping_add(fingerprint::of(&(name, &record)));
         shard.insert(name.into(), record);
         self.count += 1;
         true
@@ -85,6 +91,7 @@ impl DirectoryBuilder {
             hasher: self.hasher,
             changes: AtomicU64::new(1),
             count: AtomicUsize::new(self.count),
+            fingerprint: AtomicU64::new(self.fingerprint),
             writer: Mutex::new(()),
         }
     }
@@ -109,6 +116,11 @@ impl TenantDirectory {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Returns the fingerprint of all entries.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint.load(Ordering::Relaxed)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -118,12 +130,16 @@ impl TenantDirectory {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &self.shards[place(&self.hasher, name)];
         let mut shard = Shard::clone(&slot.load());
+        let of = |record: Option<&Arc<TenantRecord>>| record.map_or(0, |record| fingerprint::of(&(name, record)));
         let before = match record {
-            Some(record) => shard.insert(name.into(), Arc::new(record)).is_some(),
-            None => shard.remove(name).is_some(),
+            Some(record) => shard.insert(name.into(), Arc::new(record)),
+            None => shard.remove(name),
         };
-        let after = shard.contains_key(name);
+        let after = shard.get(name);
+        let difference = of(after).wrapping_sub(of(before.as_ref()));
+        let (before, after) = (before.is_some(), after.is_some());
         slot.store(Arc::new(shard));
+        self.fingerprint.fetch_add(difference, Ordering::Relaxed);
         match (before, after) {
             (false, true) => self.count.fetch_add(1, Ordering::Relaxed),
             (true, false) => self.count.fetch_sub(1, Ordering::Relaxed),
@@ -182,6 +198,9 @@ mod tests {
         assert_eq!((directory.len(), directory.changes()), (10_000, 4));
         assert_eq!(*directory.get("t7").unwrap(), of_tier("premium"));
         assert_eq!(directory.get("t8"), None);
+        let mut other = DirectoryBuilder::default();
+        directory.each(|name, record| assert!(other.add(name, Arc::clone(record))));
+        assert_eq!(directory.fingerprint(), other.finish().fingerprint());
         let mut all = 0;
         directory.each(|_, _| all += 1);
         assert_eq!(all, 10_000);

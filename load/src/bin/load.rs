@@ -100,7 +100,7 @@ struct Instructions {
 #[derive(Args)]
 struct Scenarios {
     /// `all` except the long ones, or one of tiers, hanging, isolation, fairness, credentials, hostile, json, outage,
-    /// aggregate, sick_parts, cost, reload, hand_over, usage, fleet, balance, split, scale, bill, adaptive, adaptive_long, overload, soak
+    /// aggregate, sick_parts, cost, reload, hand_over, usage, tenants, fleet, balance, split, scale, bill, adaptive, adaptive_long, overload, soak
     name: String,
     /// The gateway binary
     #[arg(long, env = "GATEWAY", value_name = "PATH", default_value = "target/release/gateway")]

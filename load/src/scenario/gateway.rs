@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -73,6 +73,7 @@ impl Process {
 pub enum Signal {
     Reload,
     Terminate,
+    Kill,
 }
 
 impl Gateway {
@@ -113,10 +114,9 @@ impl Gateway {
         let started = Instant::now();
         let (process, ready) = serve(binary, folder.path(), options).await?;
         let started_in = started.elapsed();
-        let read = |value: &Value| -> Result<SocketAddr> { Ok(value.as_str().unwrap_or_default().parse()?) };
         Ok(Self {
-            address: read(&ready["listeners"]["main"])?,
-            admin: read(&ready["admin"])?,
+            address: public(&ready)?,
+            admin: admin(&ready)?,
             process,
             folder,
             options,
@@ -136,6 +136,17 @@ impl Gateway {
     pub async fn hand_over(&mut self, binary: &Path) -> Result<Process> {
         let (process, _) = serve(binary, self.folder.path(), self.options).await?;
         Ok(std::mem::replace(&mut self.process, process))
+    }
+
+    /// Starts a process in the place of one that ends, which is waited for.
+    ///
+    /// # Errors
+    /// It does not start; the error contains its log.
+    pub async fn start_again(&mut self, binary: &Path) -> Result<()> {
+        self.process.0.wait().await?;
+        let (process, ready) = serve(binary, self.folder.path(), self.options).await?;
+        (self.process, self.address, self.admin) = (process, public(&ready)?, admin(&ready)?);
+        Ok(())
     }
 
     pub fn target(&self, path: &str) -> Result<Target> {
@@ -168,6 +179,7 @@ impl Gateway {
         let name = match signal {
             Signal::Reload => "-HUP",
             Signal::Terminate => "-TERM",
+            Signal::Kill => "-KILL",
         };
         let sent = Command::new("kill").arg(name).arg(id.to_string()).status().await?;
         if sent.success() {
@@ -203,6 +215,35 @@ impl Gateway {
     /// Returns the log so far.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.folder.path().join(LOG))?)
+    }
+
+    /// Returns the text of a file beside the config.
+    pub fn file(&self, name: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.path().join(name))?)
+    }
+
+    /// Sends a request to the admin API with the token, and returns the answer, whatever its status.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        if_match: Option<&HeaderValue>,
+    ) -> Result<Response<Bytes>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.admin.to_string())
+            .header("authorization", format!("Bearer {TOKEN}"));
+        if let Some(tag) = if_match {
+            request = request.header("if-match", tag);
+        }
+        let request = request.body(Full::from(body.map(Value::to_string).unwrap_or_default()))?;
+        let answer = Client::new(self.admin).ask(request, Duration::from_secs(10)).await;
+        answer.map_err(|fault| format!("admin {path}: {fault}").into())
     }
 
     /// Returns the sum of a metric over the samples whose labels contain `labels`; `None` if there is none.
@@ -304,6 +345,18 @@ pub fn processor_seconds(stat: &str, skip: usize) -> Result<f64> {
         [user, system] => Ok((user + system) / TICKS),
         _ => Err(format!("not a line of /proc/PID/stat: {stat}").into()),
     }
+}
+
+fn public(ready: &Value) -> Result<SocketAddr> {
+    address(&ready["listeners"]["main"])
+}
+
+fn admin(ready: &Value) -> Result<SocketAddr> {
+    address(&ready["admin"])
+}
+
+fn address(written: &Value) -> Result<SocketAddr> {
+    Ok(written.as_str().unwrap_or_default().parse()?)
 }
 
 /// Starts the binary in the folder; returns the process and its ready file when it serves.

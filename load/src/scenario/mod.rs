@@ -33,6 +33,7 @@ mod slow_upload;
 mod soak;
 mod split;
 pub(crate) mod steady;
+mod tenants;
 mod tiers;
 mod usage;
 
@@ -90,7 +91,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 28] = [
+pub const SCENARIOS: [Scenario; 29] = [
     Scenario {
         name: "tiers",
         about: "each tier admits its burst and its rate, and no neighbour pays",
@@ -198,6 +199,12 @@ pub const SCENARIOS: [Scenario; 28] = [
         about: "what two gateways count of 100,000 requests, one of them killed, and what a failing receiver gets",
         long: true,
         run: |b| Box::pin(usage::run(b)),
+    },
+    Scenario {
+        name: "tenants",
+        about: "a thousand changes of tenants by four writers under load, and kills during changes",
+        long: true,
+        run: |b| Box::pin(tenants::run(b)),
     },
     Scenario {
         name: "rolling",

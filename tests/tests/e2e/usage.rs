@@ -474,5 +474,13 @@ async fn the_busiest_and_the_named_tenants_have_metrics() {
     assert_eq!(gateway.metric("gateway_tenant_refusals_total", &labels).await, 1.0);
     let labels = [("tenant", "globex"), ("limit", "twice")];
     assert_eq!(gateway.metric("gateway_tenant_limit_remaining", &labels).await, 0.0);
+    let refusals = gateway.metric("gateway_tenant_limit_refusals_total", &labels).await;
+    assert_eq!(refusals, 1.0);
+    let shown = gateway.admin_json("/api/v1/tenants/globex").await;
+    let (reasons, limits) = (&shown["requests"]["by_reason"], &shown["requests"]["by_limit"]);
+    assert_eq!(
+        (reasons, limits),
+        (&json!({ "rate_limited": 1 }), &json!({ "twice": 1 }))
+    );
     assert!(!gateway.metrics().await.text().contains("tenant=\"anonymous\""));
 }

@@ -21,7 +21,11 @@ async fn tenants_show_what_they_have_left() {
         (&acme["tiers"], &globex["tiers"]),
         (&json!(["free"]), &json!(["premium"]))
     );
-    assert_eq!(acme["requests"], json!({ "total": 2, "limited": 1, "rejected": 1 }));
+    assert_eq!(
+        acme["requests"],
+        json!({ "total": 2, "limited": 1, "rejected": 1, "by_reason": { "rate_limited": 1, "breaker_open": 1 },
+                "by_limit": { "search": 1 } })
+    );
     assert_eq!((&acme["api_keys"], &globex["api_keys"]), (&json!(1), &json!(0)));
     assert!(acme["at"]["file"].as_str().unwrap().ends_with("keys.yaml"), "{acme}");
     assert_eq!(globex["at"]["line"], line_of("globex:"));

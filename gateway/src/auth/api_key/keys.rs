@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderName;
@@ -14,6 +14,7 @@ use http::HeaderName;
 use crate::auth::api_key::format::{self, Shape};
 use crate::auth::caller::{Caller, Kind, is_caller_id, is_tenant_name};
 use crate::auth::check::Check;
+use crate::fingerprint;
 
 /// All API keys of the gateway, and the header field that carries them.
 #[derive(Debug)]
@@ -21,10 +22,12 @@ pub struct ApiKeys {
     header: HeaderName,
     keys: Vec<ApiKey>,
     by_digest: HashMap<[u8; 32], usize>,
+    /// Made when it is first asked for.
+    fingerprint: OnceLock<u64>,
 }
 
 /// One API key of the key file. Times are seconds since 1970.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ApiKey {
     pub id: Arc<str>,
     pub tenant: Arc<str>,
@@ -112,6 +115,7 @@ impl ApiKeys {
                 header,
                 keys,
                 by_digest,
+                fingerprint: OnceLock::new(),
             })
         } else {
             Err(mistakes)
@@ -130,6 +134,12 @@ impl ApiKeys {
     pub fn holder(&self, id: &str) -> Option<Caller> {
         let row = self.keys.iter().position(|key| *key.id == *id)?;
         Some(self.caller(row))
+    }
+
+    /// Returns the fingerprint of all keys.
+    pub fn fingerprint(&self) -> u64 {
+        let all = || self.keys.iter().map(fingerprint::of).fold(0, u64::wrapping_add);
+        *self.fingerprint.get_or_init(all)
     }
 
     pub fn header(&self) -> &HeaderName {
