@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::list_query::NoParameters;
 
+mod answers;
+
 /// Role and body that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
@@ -102,7 +104,7 @@ const OPERATIONS: &[Operation] = &[
         "Show what the gateway does now",
         &[],
         None,
-        "Object",
+        "Status",
         200,
     ),
     (
@@ -112,7 +114,7 @@ const OPERATIONS: &[Operation] = &[
         "List the replicas that share the store",
         &[],
         None,
-        "Object",
+        "Replicas",
         200,
     ),
     (
@@ -122,7 +124,7 @@ const OPERATIONS: &[Operation] = &[
         "List the routes",
         LIST,
         None,
-        "Object",
+        "Routes",
         200,
     ),
     (
@@ -132,7 +134,7 @@ const OPERATIONS: &[Operation] = &[
         "List the backends",
         LIST,
         None,
-        "Object",
+        "Backends",
         200,
     ),
     (
@@ -142,7 +144,7 @@ const OPERATIONS: &[Operation] = &[
         "Force a breaker, or let it decide again",
         &[],
         Some("Breaker"),
-        "Object",
+        "BreakerChange",
         200,
     ),
     (
@@ -152,7 +154,7 @@ const OPERATIONS: &[Operation] = &[
         "Drain an endpoint, or use it again",
         &[],
         Some("Drain"),
-        "Object",
+        "EndpointChange",
         200,
     ),
     (
@@ -232,7 +234,7 @@ const OPERATIONS: &[Operation] = &[
         "Set the count of a quota",
         &["route"],
         Some("Count"),
-        "Object",
+        "QuotaChange",
         200,
     ),
     (
@@ -244,7 +246,7 @@ const OPERATIONS: &[Operation] = &[
             "tenant", "route", "key", "from", "to", "by", "format", "limit", "offset",
         ],
         None,
-        "Object",
+        "Usage",
         200,
     ),
     (
@@ -294,7 +296,7 @@ const OPERATIONS: &[Operation] = &[
         "List the newest rejections",
         &["limit", "offset", "q"],
         None,
-        "Object",
+        "Rejections",
         200,
     ),
     (
@@ -304,7 +306,7 @@ const OPERATIONS: &[Operation] = &[
         "Group the rejections by what decided",
         &[],
         None,
-        "Object",
+        "RejectionGroups",
         200,
     ),
     (
@@ -314,7 +316,7 @@ const OPERATIONS: &[Operation] = &[
         "Show the last minutes",
         &[],
         None,
-        "Object",
+        "History",
         200,
     ),
     (
@@ -334,7 +336,7 @@ const OPERATIONS: &[Operation] = &[
         "Explain what would be decided on a request",
         &["*"],
         None,
-        "Object",
+        "Explanation",
         200,
     ),
     (
@@ -343,8 +345,8 @@ const OPERATIONS: &[Operation] = &[
         Needs::Read,
         "Explain what would be decided on a request",
         &["*"],
-        Some("Object"),
-        "Object",
+        Some("Question"),
+        "Explanation",
         200,
     ),
     (
@@ -353,8 +355,8 @@ const OPERATIONS: &[Operation] = &[
         Needs::Read,
         "Compare the config in force with another",
         &["*"],
-        Some("text"),
-        "Object",
+        Some("OtherConfig"),
+        "Difference",
         200,
     ),
     (
@@ -364,7 +366,7 @@ const OPERATIONS: &[Operation] = &[
         "List the revocations",
         LIST,
         None,
-        "Object",
+        "Revocations",
         200,
     ),
     (
@@ -373,8 +375,8 @@ const OPERATIONS: &[Operation] = &[
         Needs::Keys,
         "Revoke credentials",
         &[],
-        Some("Object"),
-        "Object",
+        Some("RevocationOrder"),
+        "RevocationsState",
         200,
     ),
     (
@@ -384,7 +386,7 @@ const OPERATIONS: &[Operation] = &[
         "Take a revocation back",
         &["key", "jti", "subject", "tenant", "issuer"],
         None,
-        "Object",
+        "RevocationsState",
         200,
     ),
     (
@@ -394,7 +396,7 @@ const OPERATIONS: &[Operation] = &[
         "Read the config again",
         &["canary"],
         None,
-        "Object",
+        "Reloaded",
         200,
     ),
     (
@@ -404,7 +406,7 @@ const OPERATIONS: &[Operation] = &[
         "Stop as on SIGTERM",
         &[],
         None,
-        "Object",
+        "Draining",
         202,
     ),
 ];
@@ -513,7 +515,8 @@ fn schemas() -> Value {
             "limit": positive(false),
             "every": { "enum": ["minute", "hour", "day", "week", "month"] },
             "mode": { "enum": ["enforce", "shadow"] },
-        } });
+            "counted": { "enum": ["leased", "exact", "local"] },
+        }, "additionalProperties": false });
         let mut labels = or_null("object");
         labels["additionalProperties"] = or_null("string");
         json!({ "type": "object", "additionalProperties": false, "properties": {
@@ -563,10 +566,12 @@ fn schemas() -> Value {
         "fails",
     ];
     let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let list = |name: &str| json!({ "type": "array", "items": reference(name) });
     let tenant = json!({
-        "name": text(), "tiers": { "type": "array", "items": text() }, "disabled": { "type": "boolean" },
-        "api_keys": count(), "requests": { "type": "object" }, "limits": { "type": "array" },
-        "usage": { "type": "object" }, "rejections": { "type": "array" },
+        "name": text(), "at": { "anyOf": [reference("Place"), { "type": "null" }] },
+        "tiers": { "type": "array", "items": text() }, "disabled": { "type": "boolean" },
+        "api_keys": count(), "requests": reference("TenantRequests"), "limits": list("TenantLimit"),
+        "usage": reference("TenantUse"), "rejections": list("Rejection"),
         "record": { "anyOf": [reference("TenantRecord"), { "type": "null" }] },
     });
     let page = |name: &str, item: &str| {
@@ -576,7 +581,7 @@ fn schemas() -> Value {
             "next_offset": { "type": ["integer", "null"] },
         } })
     };
-    json!({
+    let mut all = json!({
         "Object": { "type": "object" },
         "Problem": { "type": "object", "required": ["type", "title", "status", "detail", "reason"], "properties": {
             "type": text(), "title": text(), "status": { "type": "integer" }, "detail": text(), "reason": text(),
@@ -584,8 +589,8 @@ fn schemas() -> Value {
         } },
         "TenantRecord": record(false),
         "TenantPatch": record(true),
-        "Tenant": { "type": "object", "required": ["name", "tiers", "disabled", "api_keys", "requests", "limits"],
-            "properties": tenant },
+        "Tenant": { "type": "object", "additionalProperties": false,
+            "required": ["name", "at", "tiers", "disabled", "api_keys", "requests", "limits"], "properties": tenant },
         "Tenants": page("tenants", "Tenant"),
         "TenantChange": { "type": "object", "additionalProperties": false,
             "required": ["name", "record", "dry_run", "diff"], "properties": {
@@ -605,7 +610,11 @@ fn schemas() -> Value {
             "state": { "enum": ["open", "closed", "auto"] } } },
         "Drain": { "type": "object", "required": ["address", "state"], "properties": {
             "address": text(), "state": { "enum": ["drained", "auto"] } } },
-    })
+    });
+    if let Value::Object(all) = &mut all {
+        all.extend(answers::schemas());
+    }
+    all
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod admin_address;
+mod admin_answers;
 mod aggregate;
 mod aggregate_charges;
 mod api_keys;
