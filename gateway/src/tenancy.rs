@@ -24,7 +24,7 @@ use policies::CalendarQuota;
 use self::directory::TenantDirectory;
 pub use self::own_terms::NoTerms;
 use self::own_terms::OwnRule;
-use self::record::TenantRecord;
+use self::record::{Counted, TenantRecord};
 
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::revocations::Seen;
@@ -206,8 +206,10 @@ pub struct WrittenTenant {
 #[derive(Clone)]
 pub struct DirectoryPart {
     pub tenants: Arc<TenantDirectory>,
-    /// The setting that names the file.
-    pub setting: SettingId,
+    /// The setting that refuses every request of a tenant.
+    pub disabled: SettingId,
+    /// Whether there is a store in which limits are counted.
+    pub has_store: bool,
 }
 
 /// A caller with everything that its requests need. Kept in the cache of verified credentials.
@@ -321,6 +323,11 @@ impl Tiers {
             if quota.limit.get() < largest {
                 add(no(too_small(largest)));
             }
+            let has_store = self.directory.as_ref().is_some_and(|part| part.has_store);
+            if !has_store && matches!(quota.counted, Some(Counted::Leased | Counted::Exact)) {
+                add(no("there is no `limits_store` in which it could be counted".to_owned()));
+                continue;
+            }
             let is_known = |tier: &&Arc<Tier>| tier.allowances.iter().any(|allowance| allowance.limit.name == *name);
             if !tiers.iter().any(is_known) {
                 add(no(UNKNOWN_QUOTA.to_owned()));
@@ -384,7 +391,7 @@ impl Tiers {
         let holds = holds(&tier, &caller, is_tenant_written, record.as_deref());
         let by_record = record.as_ref().is_some_and(|record| record.disabled);
         let disabled = match directory {
-            Some(part) if by_record => Some(part.setting),
+            Some(part) if by_record => Some(part.disabled),
             _ => written.and_then(|written| written.disabled),
         };
         Principal {

@@ -19,6 +19,7 @@ use crate::observe::SettingPlace;
 use crate::observe::refusal_groups::RefusalGroup;
 use crate::observe::rejections::Recent;
 use crate::observe::timestamp::Timestamp;
+use crate::plan::own_settings::OwnSettings;
 
 /// Age of the latest refusal up to which a group is of now.
 const NOW: Duration = Duration::from_secs(300);
@@ -29,7 +30,7 @@ struct Entry<'g> {
     status: u16,
     tenant: Option<&'g str>,
     /// The setting that decided; `null` if no setting would change the answer.
-    decided_by: Option<&'g SettingPlace>,
+    decided_by: Option<SettingPlace>,
     /// Number of refusals since `since`.
     count: u64,
     since: Timestamp,
@@ -58,13 +59,15 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         next_offset,
     } = query.page(found);
     let (plan, newest) = (admin.gateway.live.load(), observer.rejections.newest(usize::MAX));
+    let own = OwnSettings::new(&plan);
+    let placed = |group: &RefusalGroup| Some(own.of(group.tenant.as_deref(), group.decided_by.clone()?));
     let entries: Vec<_> = entries
         .iter()
         .map(|group| Entry {
             reason: group.reason.as_str(),
             status: group.reason.status().as_u16(),
             tenant: group.tenant.as_deref(),
-            decided_by: group.decided_by.as_ref(),
+            decided_by: placed(group),
             count: group.count,
             since: group.since,
             latest: group.latest,

@@ -13,6 +13,7 @@ use super::list_query::{ListQuery, Page};
 use super::state::Admin;
 use crate::observe::rejections::Recent;
 use crate::plan::Plan;
+use crate::plan::own_settings::OwnSettings;
 
 /// A rejection, with the address of the explanation of a request like it.
 #[derive(Serialize)]
@@ -45,8 +46,20 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
         next_offset,
     } = query.page(found);
     let plan = admin.gateway.live.load();
+    let own = OwnSettings::new(&plan);
+    let entries: Vec<_> = entries.into_iter().map(|recent| placed(&own, recent)).collect();
     let entries: Vec<_> = entries.iter().map(|recent| Linked::new(&plan, recent)).collect();
     json!({ "rejections": entries, "total": total, "next_offset": next_offset })
+}
+
+/// Returns the rejection with the line in the file of tenants, if a setting of its tenant decided.
+pub(super) fn placed(own: &OwnSettings<'_>, recent: Recent) -> Recent {
+    Recent {
+        decided_by: recent
+            .decided_by
+            .map(|decided| own.of(recent.tenant.as_deref(), decided)),
+        ..recent
+    }
 }
 
 /// Returns the texts that a search looks at.

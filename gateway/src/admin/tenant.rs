@@ -17,13 +17,14 @@ use super::change::{self, Terms};
 use super::list_query::NoParameters;
 use super::problem::Problem;
 use super::state::Admin;
-use super::tenants;
 use super::token::MayChangeKeys;
+use super::{rejections, tenants};
 use crate::auth::caller::is_tenant_name;
 use crate::clock;
 use crate::control::changes::tenants::{Unusable, change as change_tenant, read, tag, view};
 use crate::control::changes::{Changed, Order};
 use crate::control::notices;
+use crate::plan::own_settings::OwnSettings;
 use crate::tenancy::record::TenantRecord;
 use crate::usage::events;
 
@@ -38,7 +39,8 @@ pub(super) async fn show(
     let plan = admin.gateway.live.load();
     let record = plan.tiers.record(&name);
     let known = tenants::known_tenant(&admin, &plan, &name).ok_or_else(change::absent)?;
-    let shown = tenants::entry(&plan, &name, &known, clock::Now::read());
+    let own = OwnSettings::new(&plan);
+    let shown = tenants::entry(&plan, &name, &known, clock::Now::read(), Some(&own));
     let mut shown = serde_json::to_value(shown).unwrap_or_default();
     let observer = &admin.gateway.state.observer;
     if observer.usage.is_on() {
@@ -48,7 +50,14 @@ pub(super) async fn show(
     let mut refused = observer.rejections.newest(usize::MAX);
     refused.retain(|recent| recent.tenant.as_deref() == Some(&*name));
     refused.truncate(NEWEST);
+    let refused: Vec<_> = refused
+        .into_iter()
+        .map(|recent| rejections::placed(&own, recent))
+        .collect();
     shown["rejections"] = json!(refused);
+    if record.is_some() {
+        shown["at"] = json!(own.place(&name, ""));
+    }
     shown["record"] = record.as_deref().map_or(Value::Null, |record| view(record).into());
     Ok(change::answer(
         StatusCode::OK,

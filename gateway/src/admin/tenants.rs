@@ -4,6 +4,7 @@
 //! Tenants that a limit refused most often in the last minute come first, then the busiest. Callers without credentials
 //! are the tenant `anonymous`, which has one bucket per address and so no balance.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::limits::owner::{Owner, OwnerKey};
 use crate::limits::{Limit, Per};
 use crate::observe::TenantMetrics;
 use crate::plan::Plan;
+use crate::plan::own_settings::{OF_EACH, OwnSettings};
 use crate::setting::{Location, SettingId};
 use crate::tenancy::record::TenantRecord;
 
@@ -65,9 +67,9 @@ struct LimitView<'a> {
     /// `null` for a limit of a tier.
     route: Option<&'a str>,
     /// Path of the setting that the terms come from.
-    setting: Option<&'a str>,
-    /// Place in the config; `null` for a built-in tier.
-    at: Option<&'a Location>,
+    setting: Option<Cow<'a, str>>,
+    /// Place in the config or in the file of tenants; `null` for a built-in tier.
+    at: Option<Location>,
     kind: &'static str,
     /// Burst of a bucket, limit of a window or period, or largest number of requests at once.
     most: u64,
@@ -116,7 +118,7 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
     } = query.page(names);
     let mut entries: Vec<_> = entries
         .into_iter()
-        .map(|(name, known)| json!(entry(&plan, name, known, now)))
+        .map(|(name, known)| json!(entry(&plan, name, known, now, None)))
         .collect();
     // Tenants of the file without keys and requests come last, in an order of their own.
     let Some(part) = &plan.tiers.directory else {
@@ -132,7 +134,10 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
             place += 1;
         }
     });
-    entries.extend(more.iter().map(|(name, known)| json!(entry(&plan, name, known, now))));
+    entries.extend(
+        more.iter()
+            .map(|(name, known)| json!(entry(&plan, name, known, now, None))),
+    );
     let (total, next_offset) = (place, query.next(place));
     json!({ "tenants": entries, "total": total, "next_offset": next_offset, "not_counted": tenants.unlisted() })
 }
@@ -188,7 +193,14 @@ pub(super) fn known(plan: &Plan, seen: Vec<Arc<TenantMetrics>>) -> BTreeMap<Arc<
     all
 }
 
-pub(super) fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: Now) -> Entry<'a> {
+/// Returns what is shown of a tenant. Without `own`, the lines of its entry in the file of tenants are not looked for.
+pub(super) fn entry<'a>(
+    plan: &'a Plan,
+    name: &'a str,
+    known: &'a Known,
+    now: Now,
+    own: Option<&OwnSettings<'_>>,
+) -> Entry<'a> {
     let place = |setting: String| {
         plan.outline
             .is_written(&setting)
@@ -221,12 +233,18 @@ pub(super) fn entry<'a>(plan: &'a Plan, name: &'a str, known: &'a Known, now: No
         limits: if name == ANONYMOUS {
             Vec::new()
         } else {
-            limits(plan, name, known, now)
+            limits(plan, name, known, now, own)
         },
     }
 }
 
-fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Now) -> Vec<LimitView<'a>> {
+fn limits<'a>(
+    plan: &'a Plan,
+    tenant: &str,
+    known: &'a Known,
+    now: Now,
+    own: Option<&OwnSettings<'_>>,
+) -> Vec<LimitView<'a>> {
     let owner = Owner::Tenant(tenant).key();
     let of_tiers = known
         .tiers
@@ -255,7 +273,17 @@ fn limits<'a>(plan: &'a Plan, tenant: &str, known: &'a Known, now: Now) -> Vec<L
             is_new
         })
         .take(MOST_LIMITS)
-        .map(|(limit, route, setting, terms)| view(plan, limit, route, setting, terms, owner, now))
+        .map(|(limit, route, setting, terms)| {
+            let mut view = view(plan, limit, route, setting, terms, owner, now);
+            let of_tenant = view.setting.as_deref().and_then(|path| match own {
+                Some(own) => own.find(Some(tenant), path),
+                None => Some((format!("tenants.{tenant}.{}", path.strip_prefix(OF_EACH)?), None)),
+            });
+            if let Some((setting, at)) = of_tenant {
+                (view.setting, view.at) = (Some(setting.into()), at.or(view.at.take()));
+            }
+            view
+        })
         .collect()
 }
 
@@ -272,8 +300,8 @@ fn view<'a>(
     LimitView {
         name: &limit.name,
         route,
-        setting: setting.map(|setting| &*setting.path),
-        at: setting.and_then(|setting| setting.at.as_ref()),
+        setting: setting.map(|setting| Cow::from(&*setting.path)),
+        at: setting.and_then(|setting| setting.at.clone()),
         kind: terms.kind().as_str(),
         most: terms.most(),
         per_second: terms.per_second(),

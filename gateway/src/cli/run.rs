@@ -172,6 +172,7 @@ impl Gateway {
         let notices = tokio::spawn(control::notices::follow_notices(
             Arc::clone(&self.live),
             Arc::clone(&self.state),
+            Arc::clone(&reloader),
         ));
         let prober = tokio::spawn(control::probe_endpoints(Arc::clone(&self.live)));
         let (stop_export, stopping) = tokio::sync::watch::channel(false);

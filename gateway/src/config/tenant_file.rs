@@ -6,6 +6,7 @@
 //! counts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::entry_lines::{self, Layout, Lines, Part};
 use super::mistake::{Code, Mistake, Mistakes};
@@ -17,6 +18,7 @@ use super::span::Span;
 use super::value::Value;
 use crate::config::asked::Shape;
 use crate::files;
+use crate::setting::Location;
 
 /// The file of tenants.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,8 @@ const WHOLE: usize = 64 << 10;
 const RUN: usize = 64 << 10;
 /// Number of mistakes after which the reading ends.
 const MOST_MISTAKES: usize = 100;
+/// Longest file in which the line of an entry is looked for, in bytes.
+const MOST_SEARCHED: u64 = 64 << 20;
 
 /// Name of the section.
 pub const SECTION: &str = "tenants";
@@ -287,13 +291,60 @@ pub fn place(path: &Path, text: &str, name: &str, field: &str, sources: &mut Sou
     });
     let lines = &text[part.start..part.end];
     let source = sources.add_lines(&path.display().to_string(), part.line, lines).ok()?;
-    let field = field.split('.').next_back().unwrap_or_default();
-    let (at, length) = [format!("{field}:"), format!("{name}:")]
-        .iter()
-        .find_map(|wanted| Some((lines.find(wanted.as_str())?, wanted.len() - 1)))?;
+    let (at, length) = field_in(lines, field).or_else(|| Some((lines.find(&format!("{name}:"))?, name.len())))?;
     let start = u32::try_from(part.line - 1 + at).ok()?;
     let end = start + u32::try_from(length).ok()?;
     Some(Span { source, start, end })
+}
+
+/// Returns the place and the length of a field in the lines of an entry.
+fn field_in(lines: &str, field: &str) -> Option<(usize, usize)> {
+    let field = field.split('.').next_back().unwrap_or_default();
+    // A burst alone changes the rate of a tenant too.
+    let names = [field, if field == "rate" { "burst" } else { field }];
+    names.iter().find_map(|name| {
+        let found = lines.match_indices(&format!("{name}:")).map(|(at, _)| at).find(|at| {
+            let before = &lines[..*at];
+            let line = &before[before.rfind('\n').map_or(0, |newline| newline + 1)..];
+            before.ends_with([' ', '{', ',', '"', '\'']) && !line.contains('#')
+        });
+        found.map(|at| (at, name.len()))
+    })
+}
+
+/// Text of a file of tenants in which the lines of entries are looked for.
+pub struct EntryPlaces {
+    file: Arc<str>,
+    text: String,
+}
+
+impl EntryPlaces {
+    /// Reads the file. `None` if it cannot be read, or is so long that a search takes too much time.
+    pub fn read(path: &Path) -> Option<Self> {
+        let content = files::read_up_to(path, MOST_SEARCHED).ok()?;
+        Some(Self {
+            file: path.display().to_string().into(),
+            text: String::from_utf8(content.bytes).ok()?,
+        })
+    }
+
+    /// Returns the place of a field of an entry, or of the entry if the field is left out there.
+    pub fn find(&self, name: &str, field: &str) -> Option<Location> {
+        // A short file may be written in another form than block style.
+        let in_lines = entry_lines::find(&self.text, LAYOUT, name).map(|part| {
+            let lines = &self.text[part.start..part.end];
+            let at = field_in(lines, field).map_or(lines.len() - lines.trim_start().len(), |(at, _)| at);
+            part.start + at
+        });
+        let at = in_lines.or_else(|| self.text.find(&format!("{name}:")))?;
+        let before = &self.text[..at];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Some(Location {
+            file: Arc::clone(&self.file),
+            line: 1 + before.matches('\n').count(),
+            column: 1 + before[line_start..].chars().count(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -357,6 +408,26 @@ mod tests {
         assert_eq!(found, short);
         assert_eq!(short["plain"], "Some(\"basic\")");
         assert_eq!(short["block"], "Some(\"premium\") Some(9)");
+    }
+
+    #[test]
+    fn an_entry_and_its_fields_have_a_place() {
+        let text = "# Ours.\ntenants:\n  acme: { tier: a, burst: 2 } # rate: 3\n  \"b c\":\n    # rate: none\n    quotas:\n      monthly: { limit: 1, every: month }\n    rate: 1/s\n";
+        let check = |text: &str, name: &str, field: &str, expected: Option<(usize, usize)>| {
+            let places = EntryPlaces {
+                file: "tenants.yaml".into(),
+                text: text.to_owned(),
+            };
+            let found = places.find(name, field).map(|at| (at.line, at.column));
+            assert_eq!(found, expected, "{name} {field}");
+        };
+        check(text, "acme", "tier", Some((3, 11)));
+        check(text, "acme", "rate", Some((3, 20)));
+        check(text, "acme", "disabled", Some((3, 3)));
+        check(text, "b c", "rate", Some((8, 5)));
+        check(text, "b c", "quotas.monthly", Some((7, 7)));
+        check(text, "nobody", "rate", None);
+        check("tenants: { acme: { tier: a } }", "acme", "tier", Some((1, 12)));
     }
 
     #[test]

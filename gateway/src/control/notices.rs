@@ -27,7 +27,8 @@ use crate::auth::revocations::{List, Revoked, RevokedKind, Terms};
 use crate::call::backend::Backend;
 use crate::clock::{self, Now};
 use crate::config::keys::read_digest;
-use crate::control::changes::{self, NotChanged, Order};
+use crate::control::changes::{self, Changed, NotChanged, Order};
+use crate::control::reload::Reloader;
 use crate::fingerprint;
 use crate::json as text;
 use crate::plan::{LivePlan, Plan, State};
@@ -134,7 +135,7 @@ fn name_of(revoked: &Revoked) -> String {
 }
 
 /// Applies what other replicas announce, and tells them of this one, forever.
-pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
+pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>, reloader: Arc<Reloader>) {
     let Some(store) = state.shared_store.get().cloned() else {
         return;
     };
@@ -160,7 +161,12 @@ pub async fn follow_notices(live: Arc<LivePlan>, state: Arc<State>) {
                 }
             }
             revoke(&state, news.revoked, news.restored).await;
-            applied.failed = change(&live, &state, news.changes, std::mem::take(&mut applied.failed)).await;
+            let failed = std::mem::take(&mut applied.failed);
+            let (failed, needs_plan) = change(&live, &state, news.changes, failed).await;
+            applied.failed = failed;
+            if needs_plan && let Err(why) = reloader.compile_again().await {
+                tracing::error!(why, "a change of another replica is written, and not wholly in force");
+            }
             looks_again = true;
         }
         if is_round && looks_again {
@@ -407,18 +413,19 @@ async fn revoke(state: &Arc<State>, mut revoked: List, restored: Vec<Revoked>) {
 }
 
 /// Puts changes of tenants and keys in force that other replicas have made, on a thread where files delay nothing. Returns
-/// the names of those that are not possible, of `failed` too.
+/// the names of those that are not possible, of `failed` too, and whether the plan lacks a quota of one that is.
 async fn change(
     live: &Arc<LivePlan>,
     state: &Arc<State>,
     news: Vec<(Box<str>, Box<str>)>,
     mut failed: HashSet<Box<str>>,
-) -> HashSet<Box<str>> {
+) -> (HashSet<Box<str>>, bool) {
     if news.is_empty() {
-        return failed;
+        return (failed, false);
     }
     let (live, state) = (Arc::clone(live), Arc::clone(state));
     let apply = move || {
+        let mut needs_plan = false;
         for (name, value) in &news {
             let mut tries = 0;
             loop {
@@ -432,9 +439,10 @@ async fn change(
                         failed.insert(name.clone());
                         break;
                     }
-                    Ok(is_changed) => {
+                    Ok(made) => {
                         failed.remove(name);
-                        if is_changed && state.managed.is_overtaken(name, value) {
+                        needs_plan |= made.needs_plan;
+                        if made.is_changed && state.managed.is_overtaken(name, value) {
                             tracing::warn!(
                                 %name,
                                 "conflict: another replica has changed this after it was changed here, and the later change wins"
@@ -445,9 +453,28 @@ async fn change(
                 }
             }
         }
-        failed
+        (failed, needs_plan)
     };
     tokio::task::spawn_blocking(apply).await.unwrap_or_default()
+}
+
+/// Result of a change of another replica.
+#[derive(Debug, Default)]
+struct Applying {
+    /// Whether it was not in force already.
+    is_changed: bool,
+    /// Whether the plan has to be compiled again before it is wholly in force.
+    needs_plan: bool,
+}
+
+impl<T> From<Changed<T>> for Applying {
+    fn from(made: Changed<T>) -> Self {
+        let is_changed = !made.lines.is_empty();
+        Self {
+            is_changed,
+            needs_plan: is_changed && made.needs_plan,
+        }
+    }
 }
 
 /// Entries that a file has otherwise than the last change by the admin API, each with the fingerprint of what is in force.
@@ -536,26 +563,25 @@ fn unreadable() -> Vec<String> {
     vec!["it cannot be read".to_owned()]
 }
 
-/// Applies one change. Returns whether it was not in force already.
-fn change_one(running: changes::Running<'_>, name: &str, value: &str) -> Result<bool, NotChanged> {
+/// Applies one change.
+fn change_one(running: changes::Running<'_>, name: &str, value: &str) -> Result<Applying, NotChanged> {
     let order = Order {
         by: "another replica".into(),
         ..Order::default()
     };
-    let lines = if let Some(tenant) = name.strip_prefix(TENANT) {
+    let made = if let Some(tenant) = name.strip_prefix(TENANT) {
         let made = changes::tenants::change(running, tenant, &order, &|_| wanted_tenant(tenant, value));
-        made.map(|made| made.lines)
+        made.map(Applying::from)
     } else if let Some(id) = name.strip_prefix(KEY) {
         let made = changes::keys::change(running, id, &order, &|_| wanted_key(id, value));
-        made.map(|made| made.lines)
+        made.map(Applying::from)
     } else {
-        return Ok(false);
+        return Ok(Applying::default());
     };
-    match lines {
-        Ok(lines) => Ok(!lines.is_empty()),
+    match made {
         // It was taken out here too, or this replica has no such file.
-        Err(NotChanged::Absent | NotChanged::NoFile) => Ok(false),
-        Err(error) => Err(error),
+        Err(NotChanged::Absent | NotChanged::NoFile) => Ok(Applying::default()),
+        made => made,
     }
 }
 

@@ -20,6 +20,7 @@ mod live;
 pub mod managed_files;
 pub mod mirror;
 pub mod outline;
+pub mod own_settings;
 pub mod redirect;
 mod request_key;
 mod revocation_expiry;

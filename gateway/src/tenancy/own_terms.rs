@@ -7,7 +7,7 @@ use std::time::Duration;
 use policies::{CalendarQuota, Every, LeaseTerms, Quota, Ratio, WindowQuota};
 
 use super::OwnTerms;
-use super::record::TenantRecord;
+use super::record::{Counted, TenantRecord};
 use crate::limits::Mode;
 use crate::limits::kinds::Terms;
 use crate::limits::leased::{LeasedTerms, WhenDown};
@@ -61,6 +61,7 @@ impl OwnRule {
     /// # Errors
     /// Why what is written cannot be counted.
     pub fn terms(&self, record: &TenantRecord) -> Result<Option<OwnTerms>, NoTerms> {
+        let mut lease = self.lease;
         let (field, own, mode) = match &self.part {
             OwnPart::Rate { is_window, rate, burst } => {
                 if record.rate.is_none() && record.burst.is_none() {
@@ -93,11 +94,27 @@ impl OwnRule {
                     let why = "it is counted by another period than elsewhere: give it another name".to_owned();
                     return Err(NoTerms { field, why });
                 }
+                lease = match (quota.counted, lease) {
+                    (None, lease) => lease,
+                    (Some(Counted::Local), None) => None,
+                    (Some(Counted::Leased | Counted::Exact), Some(lease)) => Some(LeaseRule {
+                        is_exact: quota.counted == Some(Counted::Exact),
+                        ..lease
+                    }),
+                    _ => {
+                        let why = "it is counted in another place than elsewhere: write the same `counted`, or give it \
+                                   another name";
+                        return Err(NoTerms {
+                            field,
+                            why: why.to_owned(),
+                        });
+                    }
+                };
                 let terms = CalendarQuota::new(quota.limit.get(), quota.every).map(Terms::Calendar);
                 (field, terms.map_err(|error| error.to_string()), quota.mode)
             }
         };
-        let terms = own.and_then(|own| match self.lease {
+        let terms = own.and_then(|own| match lease {
             Some(lease) => lease.lease(own),
             None => Ok(own),
         });

@@ -32,6 +32,29 @@ pub struct RecordQuota {
     pub limit: NonZeroU64,
     pub every: Every,
     pub mode: Mode,
+    /// `None` counts it where the quotas of its name are counted.
+    pub counted: Option<Counted>,
+}
+
+/// Place where a quota is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// In the store; each process holds some tokens.
+    Leased,
+    /// In the store, which is asked for each decision.
+    Exact,
+    /// In each process.
+    Local,
+}
+
+impl Counted {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leased => "leased",
+            Self::Exact => "exact",
+            Self::Local => "local",
+        }
+    }
 }
 
 impl TenantRecord {

@@ -480,3 +480,72 @@ fn a_file_that_is_too_large_is_not_read() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_decides_is_told_with_its_line_in_the_file_of_tenants() {
+    let gateway = setup().start().await;
+    let terms = json!({ "burst": 1, "quotas": { "daily": { "limit": 9, "every": "day", "counted": "local" } } });
+    change(&gateway, "PATCH", "/api/v1/tenants/acme", terms).await;
+    let file = text(&gateway, "tenants.yaml");
+    let line = |part: &str| file[..file.find(part).expect("it is written")].matches('\n').count() + 1;
+    let is_at = |shown: &Value, setting: &str, part: &str| {
+        let place = (&shown["setting"], &shown["at"]["line"]);
+        assert_eq!(place, (&json!(setting), &json!(line(part))), "{shown}");
+        let file = shown["at"]["file"].as_str().expect("a file");
+        assert!(file.ends_with("tenants.yaml"), "{shown}");
+    };
+    assert_eq!(admitted(&gateway, "key-acme").await, 1);
+    eventually(SOON, "the refusal is kept", || async {
+        let kept = gateway.admin_json("/api/v1/rejections").await;
+        kept["rejections"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty())
+            .then_some(())
+    })
+    .await;
+    for page in ["/api/v1/rejections", "/api/v1/tenants/acme"] {
+        let shown = gateway.admin_json(page).await;
+        is_at(&shown["rejections"][0]["decided_by"], "tenants.acme.rate", "burst: 1");
+    }
+    let groups = gateway.admin_json("/api/v1/rejections/groups").await;
+    is_at(&groups["groups"][0]["decided_by"], "tenants.acme.rate", "burst: 1");
+    let shown = gateway.admin_json("/api/v1/tenants/acme").await;
+    let limits = shown["limits"].as_array().expect("a list");
+    let quota = limits.iter().find(|limit| limit["name"] == "daily").expect("it is one");
+    is_at(quota, "tenants.acme.quotas.daily", "daily:");
+    assert_eq!(shown["at"]["line"], line("acme:"));
+    assert_eq!(shown["record"]["quotas"]["daily"]["counted"], "local");
+
+    let explained = gateway.admin_json("/api/v1/explain?url=/r&tenant=acme").await;
+    is_at(&explained["outcome"], "tenants.acme.rate", "burst: 1");
+    let steps = explained["steps"].as_array().expect("a list");
+    let of = |topic: &str| {
+        steps
+            .iter()
+            .find(|step| step["topic"] == topic)
+            .expect("it is explained")
+    };
+    is_at(of("tier"), "tenants.acme.tier", "tier: 'basic'");
+    // Without a store, nothing is counted in one.
+    let terms = json!({ "quotas": { "weekly": { "limit": 9, "every": "week", "counted": "exact" } } });
+    let refused = ask(&gateway, "PATCH", "/api/v1/tenants/acme", terms, &[]).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(
+        refused.text().contains("there is no `limits_store`"),
+        "{}",
+        refused.text()
+    );
+    let terms = json!({ "disabled": true });
+    change(&gateway, "PATCH", "/api/v1/tenants/globex", terms).await;
+    let file = text(&gateway, "tenants.yaml");
+    let explained = gateway.admin_json("/api/v1/explain?url=/r&tenant=globex").await;
+    let expected = file[..file.find("globex").expect("it is written")]
+        .matches('\n')
+        .count()
+        + 1;
+    let outcome = &explained["outcome"];
+    assert_eq!(
+        (&outcome["setting"], &outcome["at"]["line"]),
+        (&json!("tenants.globex.disabled"), &json!(expected))
+    );
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::{Gateway, Setup, eventually};
 
 use crate::SOON;
-use crate::tenants::{TENANTS, TOKEN, change, config, status, text};
+use crate::tenants::{TENANTS, TOKEN, ask, change, config, status, text};
 
 /// Returns what replicas of this store start with.
 fn setup(redis: &RedisServer) -> Setup {
@@ -156,4 +156,53 @@ async fn an_edit_by_hand_stays_and_is_told_as_a_conflict() {
     })
     .await;
     are_same(true).await;
+}
+
+/// Returns as soon as a quota of the tenant `acme` is in force.
+async fn has_quota(gateway: &Gateway, name: &str) {
+    eventually(SOON, "the other replica follows", || async {
+        let shown = gateway.admin_json("/api/v1/tenants/acme").await;
+        let mut limits = shown["limits"].as_array()?.iter();
+        limits.any(|limit| limit["name"] == name).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_quota_of_the_file_is_counted_where_it_says() {
+    let Some(redis) = RedisServer::start() else { return };
+    let setup = setup(&redis);
+    let (one, two) = tokio::join!(setup.clone().start(), setup.start());
+    let daily = |counted: &str| json!({ "limit": 6, "every": "day", "counted": counted });
+    let terms = json!({ "tier": "open", "quotas": { "shared": daily("exact") } });
+    change(&one, "PATCH", "/api/v1/tenants/acme", terms).await;
+    has_quota(&two, "shared").await;
+    let mut admitted = 0;
+    for _ in 0..6 {
+        for gateway in [&one, &two] {
+            admitted += usize::from(status(gateway, "key-acme").await == 204);
+        }
+    }
+    assert_eq!(admitted, 6, "each decision asks the store");
+    let terms = json!({ "quotas": { "shared": null, "own": daily("local") } });
+    change(&one, "PATCH", "/api/v1/tenants/acme", terms).await;
+    has_quota(&two, "own").await;
+    for gateway in [&one, &two] {
+        let mut admitted = 0;
+        while status(gateway, "key-acme").await == 204 {
+            admitted += 1;
+        }
+        assert_eq!(admitted, 6, "each replica counts alone");
+    }
+    // One name has one place.
+    let answer = ask(
+        &one,
+        "PATCH",
+        "/api/v1/tenants/globex",
+        json!({ "quotas": { "own": daily("leased") } }),
+        &[],
+    )
+    .await;
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("counted in another place"), "{}", answer.text());
 }

@@ -1,7 +1,6 @@
 //! Changes the tenants of the file of tenants.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use policies::Every;
 use serde_json::{Map, Value, json};
@@ -14,7 +13,7 @@ use crate::limits::Mode;
 use crate::observe::log_sampler::AUDIT;
 use crate::plan::Plan;
 use crate::plan::compile::tenants::meant;
-use crate::tenancy::record::{RecordQuota, TenantRecord};
+use crate::tenancy::record::TenantRecord;
 use crate::tenancy::{NoTerms, UNKNOWN_QUOTA};
 
 /// Returns what an entry is to be, for what it is; `None` takes it out.
@@ -157,6 +156,9 @@ pub fn view(record: &TenantRecord) -> Map<String, Value> {
             if quota.mode == Mode::Shadow {
                 shown["mode"] = "shadow".into();
             }
+            if let Some(counted) = quota.counted {
+                shown["counted"] = counted.as_str().into();
+            }
             (name.to_string(), shown)
         })
         .collect();
@@ -183,50 +185,33 @@ pub(super) fn tag_of(text: &str) -> String {
         .fold(String::new(), |tag, byte| tag + &format!("{byte:02x}"))
 }
 
+/// Names of an entry, in the order in which they are written.
+const NAMES: [&str; 7] = ["tier", "rate", "burst", "in_flight", "quotas", "disabled", "labels"];
+
 /// Returns the fields that are written for a record.
 pub fn fields(record: &TenantRecord) -> Fields {
-    let TenantRecord {
-        tier,
-        rate,
-        burst,
-        in_flight,
-        quotas,
-        disabled,
-        labels,
-    } = record;
-    let mut fields = Fields::new();
-    fields.extend(tier.iter().map(|tier| ("tier", written(tier))));
-    fields.extend(rate.map(|(count, per)| ("rate", Rate { count, per }.to_string())));
-    fields.extend(burst.map(|burst| ("burst", burst.to_string())));
-    fields.extend(in_flight.map(|cap| ("in_flight", cap.to_string())));
-    if !quotas.is_empty() {
-        let quota = |(name, quota): &(Arc<str>, RecordQuota)| {
-            let shadow = if quota.mode == Mode::Shadow {
-                ", mode: shadow"
-            } else {
-                ""
-            };
-            let every = every(quota.every);
-            format!(
-                "{}: {{ limit: {}, every: {every}{shadow} }}",
-                written(name),
-                quota.limit
-            )
-        };
-        let quotas: Vec<_> = quotas.iter().map(quota).collect();
-        fields.push(("quotas", format!("{{ {} }}", quotas.join(", "))));
+    let shown = view(record);
+    let names = NAMES.into_iter().filter(|name| *name != "disabled" || record.disabled);
+    let fields = names.filter_map(|name| match (name, shown.get(name)?) {
+        // Nothing in a rate needs quotes.
+        ("rate", Value::String(rate)) => Some((name, rate.clone())),
+        (_, value) => Some((name, flow(value))),
+    });
+    fields.collect()
+}
+
+/// Writes a value in YAML's flow style.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::String(text) => written(text),
+        Value::Object(members) => {
+            let members = members
+                .iter()
+                .map(|(name, value)| format!("{}: {}", written(name), flow(value)));
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
     }
-    if *disabled {
-        fields.push(("disabled", "true".to_owned()));
-    }
-    if !labels.is_empty() {
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|(name, text)| format!("{}: {}", written(name), written(text)))
-            .collect();
-        fields.push(("labels", format!("{{ {} }}", labels.join(", "))));
-    }
-    fields
 }
 
 pub(super) fn line(fields: &Fields) -> String {

@@ -10,6 +10,7 @@ use crate::limits::charge_order;
 use crate::limits::{Charge, Mode, Per};
 use crate::pipeline::decision::Findings;
 use crate::plan::Route;
+use crate::plan::own_settings::OF_EACH;
 use crate::tenancy::Principal;
 
 impl Scene<'_> {
@@ -88,7 +89,8 @@ impl Scene<'_> {
         let default = || "default_tier".to_owned();
         let record = principal.record.as_deref();
         if record.is_some_and(|record| record.tier.is_some()) {
-            return step("from the file of tenants".to_owned()).at(self.plan, "tenants.file".to_owned());
+            let step = step("from the file of tenants".to_owned()).at(self.plan, "tenants.file".to_owned());
+            return step.called(format!("{OF_EACH}tier"));
         }
         if self.plan.tiers.tier_of(&caller.tenant, record).is_some() {
             let path = format!("tenants.{}.tier", caller.tenant);

@@ -40,6 +40,7 @@ use crate::clock::Now;
 use crate::headers::{self, Trace};
 use crate::overload::WorkerLoad;
 use crate::plan::Plan;
+use crate::plan::own_settings::OwnSettings;
 use crate::rejection::Rejection;
 use crate::response::Content;
 use crate::routing::PathPolicy;
@@ -137,7 +138,11 @@ pub fn explain(plan: &Plan, load: Arc<WorkerLoad>, question: Question, is_live: 
         now,
         is_live,
     };
-    scene.explanation(&decision, would_wait.get())
+    let mut explanation = scene.explanation(&decision, would_wait.get());
+    if let Some(principal) = &decision.found.principal {
+        explanation.name_tenant(&OwnSettings::new(plan), &principal.caller.tenant);
+    }
+    explanation
 }
 
 /// Returns the request as it is now if an operator asks for its explanation.
@@ -172,6 +177,19 @@ pub(super) fn answer(plan: &Plan, peer: &Peer, asked: &Asked, decision: &Decisio
     }
     response.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
     response.map(|_| Content::Whole(body))
+}
+
+impl Explanation {
+    /// Names the tenant in settings that each tenant of the file has of its own, and looks for their places there.
+    fn name_tenant(&mut self, own: &OwnSettings<'_>, tenant: &str) {
+        for step in &mut self.steps {
+            step.name_tenant(own, tenant);
+        }
+        let outcome = &mut self.outcome;
+        if let Some((setting, at)) = outcome.setting.as_ref().and_then(|path| own.find(Some(tenant), path)) {
+            (outcome.setting, outcome.at) = (Some(setting), at.or(outcome.at.take()));
+        }
+    }
 }
 
 impl Asked {

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::plan::Plan;
+use crate::plan::own_settings::OwnSettings;
 use crate::setting::{Location, SettingId};
 
 /// A fact about a request, with the setting that it comes from.
@@ -57,6 +58,24 @@ impl Step {
         self.is_default = !plan.outline.is_written(&path);
         self.setting = Some(path);
         self
+    }
+
+    /// Gives the setting another path than that of its place.
+    #[must_use]
+    pub(super) fn called(mut self, path: String) -> Self {
+        self.setting = Some(path);
+        self
+    }
+
+    /// Names the tenant in settings that each tenant of the file has of its own, and looks for their places.
+    pub(super) fn name_tenant(&mut self, own: &OwnSettings<'_>, tenant: &str) {
+        if let Some((setting, at)) = self.setting.as_ref().and_then(|path| own.find(Some(tenant), path)) {
+            (self.setting, self.at) = (Some(setting), at.or(self.at.take()));
+            self.is_default = false;
+        }
+        for step in &mut self.steps {
+            step.name_tenant(own, tenant);
+        }
     }
 
     /// Adds a fact.

@@ -20,7 +20,7 @@ use crate::plan::compile::{costs, shared_limits, tenants};
 use crate::plan::managed_files::TenantsRead;
 use crate::setting::SettingId;
 use crate::tenancy::own_terms::{OwnPart, OwnRule};
-use crate::tenancy::record::RecordQuota;
+use crate::tenancy::record::{Counted, RecordQuota};
 use crate::tenancy::{Allowance, OwnTerms, Tier, TierRank, Tiers, WrittenTenant};
 
 /// Largest number of tenants of the file whose mistakes are shown.
@@ -48,7 +48,6 @@ impl Tables {
         let mut tables = Vec::new();
         let directory = tenants.map(|read| tenants::part(compiler, read));
         let of_file = directory.as_ref().map(|part| OfFile {
-            setting: part.setting,
             quotas: tenants::quotas(&part.tenants),
         });
         let of_file = of_file.as_ref();
@@ -68,7 +67,7 @@ impl Tables {
                 quotas: _,
                 weight,
             } = tier;
-            let rate = rate(compiler, &mut tables, (name, tier), of_file);
+            let rate = rate(compiler, &mut tables, (name, tier));
             let mut allowances: Vec<_> = rate.into_iter().collect();
             allowances.extend(in_flight(compiler, &mut tables, (name, tier), of_file));
             for quota in quota_names(config, of_file) {
@@ -294,7 +293,6 @@ fn rate(
     compiler: &mut Compiler<'_>,
     tables: &mut Vec<(Arc<str>, TermsByOwner)>,
     (name, tier): (&Arc<str>, &WrittenTier),
-    of_file: Option<&OfFile>,
 ) -> Option<Allowance> {
     let path = format!("tiers.{name}");
     let counted = tier.counted.as_ref();
@@ -332,29 +330,27 @@ fn rate(
         rate: (tier.rate.rate.count, tier.rate.rate.per),
         burst: tier.rate.burst.as_ref().map(|burst| **burst),
     };
-    let rule = rule(compiler, part, mode, counted, of_file);
+    let rule = rule(compiler, part, mode, counted);
     limit.allow(compiler, tables, Some(usual), named, rule, None)
 }
 
 /// Limits that the file of tenants adds to those of tiers.
 struct OfFile {
-    setting: SettingId,
     quotas: BTreeMap<Arc<str>, RecordQuota>,
 }
 
 /// Returns the rule for tenants of the file.
-fn rule(
-    compiler: &Compiler<'_>,
-    part: OwnPart,
-    mode: Mode,
-    counted: Option<&At<config::Counted>>,
-    of_file: Option<&OfFile>,
-) -> OwnRule {
+fn rule(compiler: &mut Compiler<'_>, part: OwnPart, mode: Mode, counted: Option<&At<config::Counted>>) -> OwnRule {
+    let setting = match &part {
+        OwnPart::Rate { .. } => tenants::own_setting(compiler, "rate"),
+        OwnPart::InFlight => tenants::own_setting(compiler, "in_flight"),
+        OwnPart::Quota(name, _) => tenants::own_setting(compiler, &format!("quotas.{name}")),
+    };
     OwnRule {
         part,
         mode,
         lease: shared_limits::lease_rule(compiler.config, counted),
-        setting: of_file.map_or(SettingId::URI, |file| file.setting),
+        setting,
     }
 }
 
@@ -393,7 +389,7 @@ fn in_flight(
         wait: Duration::ZERO,
         setting: compiler.setting(&path),
     };
-    let rule = rule(compiler, OwnPart::InFlight, Mode::Enforce, None, of_file);
+    let rule = rule(compiler, OwnPart::InFlight, Mode::Enforce, None);
     // A tenant of the file may get a cap where its tier has none.
     let one = Terms::InFlight(1);
     let any = of_file.map(|_| rule.lease.map_or(one, |lease| lease.leased(one)));
@@ -444,13 +440,13 @@ fn quota(
         .map(|quota| every(*quota.every))
         .or(in_file.map(|quota| quota.every))?;
     let counted = written.and_then(|quota| quota.counted.as_ref());
-    let rule = rule(
-        compiler,
-        OwnPart::Quota(Arc::clone(name), every),
-        Mode::Enforce,
-        counted,
-        of_file,
-    );
+    let part = OwnPart::Quota(Arc::clone(name), every);
+    let mut rule = rule(compiler, part, Mode::Enforce, counted);
+    // The file alone decides where a quota is counted that the config does not have.
+    let is_local = in_file.is_some_and(|quota| quota.counted == Some(Counted::Local));
+    if written.is_none() && is_local {
+        rule.lease = None;
+    }
     let any = in_file.and_then(|quota| {
         let terms = CalendarQuota::new(quota.limit.get(), every).map(Terms::Calendar).ok()?;
         Some(rule.lease.map_or(terms, |lease| lease.leased(terms)))

@@ -13,9 +13,11 @@ use crate::limits::Mode;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits;
 use crate::plan::managed_files::TenantsRead;
+use crate::plan::own_settings::OF_EACH;
+use crate::setting::SettingId;
 use crate::tenancy::directory::{DirectoryBuilder, TenantDirectory};
 use crate::tenancy::own_terms::NoTerms;
-use crate::tenancy::record::{RecordQuota, TenantRecord};
+use crate::tenancy::record::{Counted, RecordQuota, TenantRecord};
 use crate::tenancy::{DirectoryPart, Tiers};
 
 /// Reads the file of tenants. `Ok(None)` if the config names none; `Err` after a mistake.
@@ -109,11 +111,17 @@ pub(super) fn read(compiler: &mut Compiler<'_>) -> Result<Option<TenantsRead>, (
 
 /// Returns the tenants of the file for callers.
 pub(super) fn part(compiler: &mut Compiler<'_>, read: &TenantsRead) -> DirectoryPart {
-    let at = compiler.config.tenants_file.as_ref().and_then(|path| path.span());
     DirectoryPart {
         tenants: Arc::clone(&read.directory),
-        setting: compiler.setting_at("tenants.file", at),
+        disabled: own_setting(compiler, "disabled"),
+        has_store: compiler.config.limits_store.is_some(),
     }
+}
+
+/// Returns the id of a setting that each tenant of the file has of its own. Its place is that of the file's name.
+pub(super) fn own_setting(compiler: &mut Compiler<'_>, field: &str) -> SettingId {
+    let at = compiler.config.tenants_file.as_ref().and_then(|path| path.span());
+    compiler.setting_at(&format!("{OF_EACH}{field}"), at)
 }
 
 /// Checks that every tenant of the file can be in force with the tiers of the config. `largest` is the cost of the
@@ -173,8 +181,7 @@ pub fn meant(written: &Tenant) -> TenantRecord {
             limit,
             every,
             mode,
-            // The place where a quota is counted is that of the config.
-            counted: _,
+            counted,
         } = quota;
         let quota = RecordQuota {
             limit: **limit,
@@ -183,6 +190,11 @@ pub fn meant(written: &Tenant) -> TenantRecord {
                 config::Mode::Enforce => Mode::Enforce,
                 config::Mode::Shadow => Mode::Shadow,
             },
+            counted: counted.as_ref().map(|counted| match **counted {
+                config::Counted::Leased => Counted::Leased,
+                config::Counted::Exact => Counted::Exact,
+                config::Counted::Local => Counted::Local,
+            }),
         };
         (Arc::clone(&name.value), quota)
     };
