@@ -33,7 +33,10 @@ impl Described {
         );
         let mut wrong = Vec::new();
         self.validate(schema, &answer.json(), "", &mut wrong);
-        assert!(wrong.is_empty(), "{method} {path}: {wrong:#?}");
+        assert!(
+            wrong.is_empty(),
+            "{method} {path}, for gateway/src/admin/openapi/answers.rs: {wrong:#?}"
+        );
     }
 
     /// # Panics

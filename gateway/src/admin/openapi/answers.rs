@@ -64,13 +64,20 @@ const OBJECTS: &[(&str, &str)] = &[
         "Changes",
         "revoked: count, forced: count, drained: count, tenants: count, keys: count, conflicts: count",
     ),
-    ("Routes", "routes: Route[], total: count, next_offset: count?"),
+    (
+        "Routes",
+        "routes: Route[], total: count, next_offset: count?, unrouted: Traffic, totals: Totals",
+    ),
+    ("Totals", "requests: count{}, rejections: count{}, incomplete: count"),
+    (
+        "Traffic",
+        "requests: count{}, rejections: count{}, incomplete: count, duration: Times",
+    ),
     (
         "Route",
         "name: text, match: Match, access: Access, limits: RouteLimit[], cost: count, time_limit_ms: count, \
          worst_case_ms: count, time_budget: any, fan_out: any, stream: bool, body_limit_bytes: count, reads_json: bool, \
-         edge: Edge, target: any, mirror: Mirror?, at: Place?, requests: count{}, rejections: count{}, \
-         incomplete: count, duration: Times, mirrored?: Mirrored",
+         edge: Edge, target: any, mirror: Mirror?, at: Place?, @Traffic, mirrored?: Mirrored",
     ),
     (
         "Match",
@@ -87,9 +94,10 @@ const OBJECTS: &[(&str, &str)] = &[
     ),
     (
         "Edge",
-        "allow: text[]?, deny: text[], origins: text[]?, security_headers: text, added_headers: text[], \
+        "allow: text[]?, deny: text[], origins: text[]?, compression: Compression?, security_headers: text, added_headers: text[], \
          request_fields: text[], response_fields: text[], method_override: text, path_policy: text{}, upgrade: text",
     ),
+    ("Compression", "codings: text[], types: text[], minimum_bytes: count"),
     (
         "Mirror",
         "to: text, percent: number, key: text, methods: text[], body_limit_bytes: count, limit: count, compare: text",
