@@ -46,7 +46,7 @@ const RUN: usize = 64 << 10;
 /// Number of mistakes after which the reading ends.
 const MOST_MISTAKES: usize = 100;
 /// Longest file in which the line of an entry is looked for, in bytes.
-const MOST_SEARCHED: u64 = 64 << 20;
+const MOST_SEARCHED: u64 = 8 << 20;
 
 /// Name of the section.
 pub const SECTION: &str = "tenants";
