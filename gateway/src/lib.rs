@@ -4,7 +4,7 @@
 //! From the top: [`cli`] · [`hand_over`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
 //! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`import`], [`observe`] · [`config`], [`headers`] ·
 //! [`usage`], [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
-//! [`clock`], [`files`], [`fingerprint`], [`header_fields`], [`setting`], [`stale_cache`] · the `policies` crate.
+//! [`cache`], [`clock`], [`files`], [`fingerprint`], [`header_fields`], [`setting`] · the `policies` crate.
 
 // Tests read files that they have written themselves.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod aggregate;
 pub mod auth;
+pub mod cache;
 pub mod call;
 pub mod cli;
 pub mod client;
@@ -43,7 +44,6 @@ pub mod routing;
 pub mod server;
 pub mod setting;
 pub mod simulation;
-pub mod stale_cache;
 pub mod store;
 pub mod template;
 pub mod tenancy;

@@ -19,6 +19,7 @@
 mod admission;
 mod authenticate;
 mod backend_head;
+mod cached;
 mod charge;
 mod decide;
 mod decision;
@@ -121,21 +122,35 @@ async fn call(
         });
     }
     exchange.wait_for_tokens().await;
-    match request.route.target.destination(request.chosen) {
-        Destination::Backend { backend, rewrite } => exchange.call_backend(request, backend, rewrite, body).await,
-        Destination::Aggregate(aggregate) => {
-            // Its parts begin and end one after the other within a poll.
-            clock::read_anew_in_each_poll(Box::pin(exchange.call_aggregate(request, aggregate, body))).await
+    if exchange.plan.has_cache {
+        return Box::pin(exchange.call_with_cache(request, body)).await;
+    }
+    exchange.call_target(request, body).await
+}
+
+impl Exchange<'_> {
+    /// Calls the target of a request.
+    async fn call_target(
+        &mut self,
+        request: Box<AuthorizedRequest<'_>>,
+        body: CallerBody,
+    ) -> Result<Response<Content>, Rejection> {
+        match request.route.target.destination(request.chosen) {
+            Destination::Backend { backend, rewrite } => self.call_backend(request, backend, rewrite, body).await,
+            Destination::Aggregate(aggregate) => {
+                // Its parts begin and end one after the other within a poll.
+                clock::read_anew_in_each_poll(Box::pin(self.call_aggregate(request, aggregate, body))).await
+            }
+            Destination::Respond {
+                status,
+                headers,
+                tells_limits: true,
+                ..
+            } => Ok(self.own_plan(status, headers, &request.principal)),
+            Destination::Respond {
+                status, headers, body, ..
+            } => Ok(respond::directly(status, headers, body)),
+            Destination::Redirect(redirect) => self.redirect(redirect, &request),
         }
-        Destination::Respond {
-            status,
-            headers,
-            tells_limits: true,
-            ..
-        } => Ok(exchange.own_plan(status, headers, &request.principal)),
-        Destination::Respond {
-            status, headers, body, ..
-        } => Ok(respond::directly(status, headers, body)),
-        Destination::Redirect(redirect) => exchange.redirect(redirect, &request),
     }
 }

@@ -5,6 +5,7 @@
 
 mod compressing;
 mod events;
+pub mod gather;
 mod keeping;
 mod leaving;
 pub mod tunnel;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::compressing::Compressing;
 use self::events::Events;
+use self::gather::Resumed;
 pub use self::keeping::CachePlacement;
 use self::keeping::Keeping;
 pub use self::leaving::Leaving;
@@ -64,6 +66,8 @@ pub enum Content {
     Reply(Box<ReplyBody>),
     /// Backend's answer that is cached while it is sent.
     Kept(Box<Keeping>),
+    /// Backend's answer of which a part was read ahead.
+    Resumed(Box<Resumed>),
     /// Server-sent events, which end when the process shuts down.
     Events(Box<Events>),
     /// Tunnel without a body: after the head, the connection no longer speaks HTTP.
@@ -173,6 +177,7 @@ impl AnswerBody {
         match &self.content {
             Content::Reply(reply) => reply.ends_by(),
             Content::Kept(keeping) => keeping.ends_by(),
+            Content::Resumed(resumed) => resumed.ends_by(),
             Content::Events(events) => events.ends_by(),
             Content::Empty | Content::Whole(_) if open.record.reason.is_some() => None,
             Content::Empty | Content::Whole(_) => Some(open.record.started + open.record.budget?),
@@ -271,6 +276,7 @@ impl Content {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Reply(body) => Pin::new(body).poll_frame(cx),
             Self::Kept(keeping) => keeping.poll_frame(cx),
+            Self::Resumed(resumed) => resumed.poll_frame(cx),
         }
     }
 
@@ -281,6 +287,7 @@ impl Content {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Reply(body) => body.size_hint(),
             Self::Kept(keeping) => keeping.size_hint(),
+            Self::Resumed(resumed) => resumed.size_hint(),
         }
     }
 
@@ -291,6 +298,7 @@ impl Content {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Reply(body) => body.is_end_stream(),
             Self::Kept(keeping) => keeping.is_over(),
+            Self::Resumed(resumed) => resumed.is_over(),
         }
     }
 }

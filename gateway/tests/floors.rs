@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 /// The rooms by floor, from the ground up. Rooms on one floor do not use each other.
 const FLOORS: [&[&str]; 17] = [
     &[
+        "cache",
         "clock",
         "files",
         "fingerprint",
         "header_fields",
         "overload",
         "setting",
-        "stale_cache",
     ],
     &["rejection"],
     &["client", "compression", "json", "tls"],

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::{dashboard, problem};
 
 /// Name and text of each page.
-const PAGES: [(&str, &str); 11] = [
+const PAGES: [(&str, &str); 12] = [
     ("refusals.md", include_str!("../../docs/refusals.md")),
     ("operations.md", include_str!("../../docs/operations.md")),
     ("resilience.md", include_str!("../../docs/resilience.md")),
@@ -16,6 +16,7 @@ const PAGES: [(&str, &str); 11] = [
     ("tenants.md", include_str!("../../docs/tenants.md")),
     ("aggregation.md", include_str!("../../docs/aggregation.md")),
     ("compression.md", include_str!("../../docs/compression.md")),
+    ("cache.md", include_str!("../../docs/cache.md")),
     ("discovery.md", include_str!("../../docs/discovery.md")),
     ("metrics.md", include_str!("../../docs/metrics.md")),
     ("usage.md", include_str!("../../docs/usage.md")),

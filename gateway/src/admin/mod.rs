@@ -11,6 +11,7 @@ mod backends;
 mod bench;
 mod body_limit;
 mod breaker;
+mod cache;
 mod change;
 mod changes;
 mod connection_table;
@@ -236,6 +237,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/tenants/{tenant}/quotas/{quota}", post(quotas::set))
         .route("/api/v1/reload", post(changes::reload))
         .route("/api/v1/drain", post(changes::drain))
+        .route("/api/v1/cache/purge", post(cache::purge))
         .route("/api/v1/backends/{name}/breaker", post(changes::force_breaker))
         .route("/api/v1/backends/{name}/endpoints", post(changes::drain_endpoint))
         .route("/", get(dashboard::page))

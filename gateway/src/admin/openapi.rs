@@ -148,6 +148,16 @@ const OPERATIONS: &[Operation] = &[
         200,
     ),
     (
+        "/api/v1/cache/purge",
+        "post",
+        Needs::All,
+        "Remove stored answers of a route, of a URI, or all",
+        &[],
+        Some("Purge"),
+        "Purged",
+        200,
+    ),
+    (
         "/api/v1/backends/{name}/endpoints",
         "post",
         Needs::All,
@@ -608,6 +618,8 @@ fn schemas() -> Value {
         "Count": { "type": "object", "required": ["used"], "properties": { "used": count() } },
         "Breaker": { "type": "object", "required": ["state"], "properties": {
             "state": { "enum": ["open", "closed", "auto"] } } },
+        "Purge": { "type": "object", "minProperties": 1, "maxProperties": 1, "properties": {
+            "route": text(), "uri": text(), "all": { "const": true } } },
         "Drain": { "type": "object", "required": ["address", "state"], "properties": {
             "address": text(), "state": { "enum": ["drained", "auto"] } } },
     });

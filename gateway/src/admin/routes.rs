@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::backends::Trouble;
+use super::cache::Cached;
 use super::history::{Counted, History, Of};
 use super::list_query::{ListQuery, Page};
 use super::mirrored::Mirrored;
@@ -33,6 +34,9 @@ struct Entry<'a> {
     /// Absent without a mirror.
     #[serde(skip_serializing_if = "Option::is_none")]
     mirrored: Option<Mirrored>,
+    /// Absent without a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached: Option<Cached>,
 }
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
@@ -58,6 +62,7 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
             route,
             at,
             traffic: Traffic::of(&meant.metrics),
+            cached: meant.cache.as_ref().map(|_| Cached::of(&meant.metrics)),
             mirrored: meant.mirror.as_ref().map(|mirror| Mirrored::of(&mirror.mirror, now)),
         })
     };

@@ -67,6 +67,10 @@ fn sample(admin: &Admin, page: &mut Page) {
     }
     tenant_metrics::sample(&plan, gateway.state.observer.registry.tenants.all(), page);
     page.put(Family::CompressionMemory, &[], crate::compression::memory_held());
+    let stored = gateway.state.responses.store().size();
+    page.put(Family::CacheBytes, &[], stored.bytes);
+    page.put(Family::CacheEntries, &[], stored.entries);
+    page.put(Family::CacheEvictions, &[], stored.evicted);
     page.put(Family::MirroredBytes, &[], gateway.state.copied.held());
     for listener in &gateway.live.load().edge.listeners {
         let shown = listener.tls.iter().flat_map(|tls| tls.shown.iter());

@@ -10,6 +10,7 @@ use policies::breaker;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::cache::StoredAnswers;
 use super::list_query::NoParameters;
 use super::shared_store::StoreView;
 use super::state::Admin;
@@ -49,6 +50,8 @@ pub(super) struct Status {
     issuers: Vec<Keys>,
     unknown_tiers: UnknownTiers,
     revocations: Map<String, Value>,
+    /// Store of answers: those of the response cache, and the last good ones of fallbacks.
+    stored_answers: StoredAnswers,
     /// Store that replicas share; `null` without one.
     limits_store: Option<StoreView>,
     /// Number of access log lines that were dropped because the log could not keep up.
@@ -336,6 +339,7 @@ impl Status {
             unknown_tiers: UnknownTiers::of(&observer.registry.unknown_tiers),
             revocations: revocations::summary(admin),
             limits_store: gateway.state.shared_store.get().map(|store| StoreView::of(store)),
+            stored_answers: StoredAnswers::of(gateway.state.responses.store()),
             access_log_dropped: observer.access_log.dropped(),
         }
     }

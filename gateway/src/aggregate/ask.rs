@@ -20,6 +20,7 @@ use super::notes::{Notes, notes_lack};
 use super::part_call::{ForEach, PartCall, PartFallback};
 use super::render::{Array, ELEMENTS_LIMIT, PartRequest, Rendered};
 use super::request::Request;
+use crate::cache::{self, CachedAnswer, Key, Terms};
 use crate::call::backend::{Backend, BackendSettingIds};
 use crate::call::reply::ReplyBody;
 use crate::call::{self, CallRequest, Facts, Streaming};
@@ -28,7 +29,6 @@ use crate::json::{self, Document, GatherError, Selection, WorkspaceError};
 use crate::observe::{Attempts, Outcome};
 use crate::rejection::Reason;
 use crate::setting::SettingId;
-use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 use crate::wire::content_encoding::{Codings, DecodeError};
 
 /// Makes the calls of one part for one request.
@@ -193,13 +193,14 @@ impl<'a> PartCaller<'a> {
         let (called, head) = self.exchange(&self.part.backend, order, &mut sent).await;
         let Some(fault) = outage(&called.result) else {
             if let (Some((key, terms)), PartResult::Body(body), Some(head)) = (key, &called.result, &head)
-                && stale_cache::may_be_kept(&order.headers, &head.headers)
+                && cache::may_be_kept(&order.headers, &head.headers)
             {
                 let kept = CachedAnswer {
                     status: StatusCode::OK,
                     headers: HeaderMap::new(),
                     body: body.bytes().clone(),
                     at: clock::now(),
+                    reuse: None,
                 };
                 self.aggregate.stale.keep(key, kept, terms);
             }
@@ -226,7 +227,7 @@ impl<'a> PartCaller<'a> {
             PartFallback::Backend(_) => None,
         };
         let within = self.part.fallbacks.iter().filter_map(within).max()?;
-        if !stale_cache::is_repeatable(&order.method) {
+        if !cache::is_repeatable(&order.method) {
             return None;
         }
         let part = self.aggregate.recipe.parts()[self.index].name();

@@ -9,9 +9,9 @@ use http::HeaderName;
 use super::answer::Failure;
 use super::part_call::PartCall;
 use super::recipe::Recipe;
+use crate::cache::AnswerStore;
 use crate::json::Paths;
 use crate::setting::SettingId;
-use crate::stale_cache::StaleCache;
 use crate::template::Placeholder;
 
 /// Compiled aggregate: a recipe and the call of each part, by part index.
@@ -21,7 +21,7 @@ pub struct Aggregate {
     pub recipe: Arc<Recipe>,
     pub calls: Vec<PartCall>,
     pub heads: Heads,
-    pub stale: Arc<StaleCache>,
+    pub stale: Arc<AnswerStore>,
     /// Setting that tells what to do with two parts of one name.
     pub conflict: SettingId,
     /// Paths in the request's body that parts use. If empty, the body is not read.
@@ -45,7 +45,7 @@ impl Aggregate {
         recipe: Recipe,
         calls: Vec<PartCall>,
         heads: Heads,
-        stale: Arc<StaleCache>,
+        stale: Arc<AnswerStore>,
         conflict: SettingId,
     ) -> Self {
         let body = calls.iter().flat_map(PartCall::uses).filter_map(|used| match used {

@@ -204,6 +204,11 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, backend: b, mirror: @ } } }",
         &[("to", "to: b"), ("percent", "percent: 1")],
     ),
+    place("{ LISTENERS, ROUTES, cache: @ }", &[]),
+    place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, backend: b, cache: @ } } }",
+        &[],
+    ),
     either(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { backend: b, match: @ } } }",
         &[PATH],

@@ -138,6 +138,7 @@ pub fn take_effect(plan: &Plan, state: &State) {
     for backend in &plan.backends {
         backend.take_effect(now.moment);
     }
+    state.responses.store().resize(plan.stored_bytes, now.moment);
     state.copied.resize(plan.edge.mirrored_total);
     state.observer.usage.set(plan.edge.usage.as_deref());
     for mirror in plan.listed.iter().filter_map(|route| route.mirror.as_ref()) {

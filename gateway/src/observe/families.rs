@@ -5,9 +5,10 @@
 //! counters do.
 
 use super::labels::{
-    Admission, Awaited, BackendHandshake, BreakerState, CallerKind, CallerOutcome, Class, ConnectionRefusal,
-    ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, Label, LookupOutcome,
-    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, Verification,
+    Admission, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, CallerOutcome, Class,
+    ConnectionRefusal, ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay,
+    Label, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome,
+    TraceOutcome, Verification,
 };
 use crate::compression::Coding;
 use crate::rejection::Reason;
@@ -69,6 +70,14 @@ families! {
         "Bytes of these answers as they were sent";
     CompressionMemory: Gauge "gateway_compression_memory_bytes" []
         "Memory of answers that are being compressed, of compression.memory";
+    CacheRequests: Counter "gateway_cache_requests_total" ["route", "result": CacheResult]
+        "Requests of routes with a cache, by where their answer came from";
+    CacheBytes: Gauge "gateway_cache_bytes" []
+        "Memory of stored answers, of cache.max_bytes";
+    CacheEntries: Gauge "gateway_cache_entries" []
+        "Stored answers, the last good ones of fallbacks included";
+    CacheEvictions: Counter "gateway_cache_evictions_total" []
+        "Stored answers that were removed to make room";
     MirroredRequests: Counter "gateway_mirrored_requests_total" ["route", "outcome": MirrorOutcome]
         "Requests chosen to be copied to the mirror of their route, by what became of the copy";
     MirroredInFlight: Gauge "gateway_mirrored_requests_in_flight" ["route"]

@@ -26,6 +26,9 @@ impl RouteMetrics {
         for kind in &record.fallbacks {
             self.add(Family::Fallbacks, *kind);
         }
+        if let Some(result) = record.cache {
+            self.add(Family::CacheRequests, result);
+        }
         if record.complete == Some(false) {
             self.add(Family::PartialResponses, ());
         }

@@ -125,6 +125,22 @@ labels! {
     /// Fallback that was served for a failed backend.
     FallbackKind { Value = "value", Stale = "stale", Backend = "backend" }
 
+    /// How the response cache took part in an answer.
+    CacheResult {
+        /// The stored answer, while it was fresh.
+        Hit = "hit",
+        /// The stored answer although it was stale.
+        Stale = "stale",
+        /// The stored answer, confirmed by the backend.
+        Revalidated = "revalidated",
+        /// The backend's answer.
+        Miss = "miss",
+        /// The backend's answer to another request, which this one waited for.
+        Collapsed = "collapsed",
+        /// The request is not one that the cache answers.
+        Bypass = "bypass",
+    }
+
     /// Result of a call to a backend, or of one attempt.
     Outcome {
         /// A response with a status that does not count as a failure.
@@ -461,6 +477,7 @@ mod tests {
         check::<Class>();
         check::<Coding>();
         check::<FallbackKind>();
+        check::<CacheResult>();
         check::<Outcome>();
         check::<AttemptOutcome>();
         check::<Admission>();

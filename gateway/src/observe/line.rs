@@ -66,6 +66,8 @@ pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<&'static str>,
     #[serde(skip_serializing_if = "Not::not")]
     aborted: bool,
@@ -121,6 +123,7 @@ impl<'a> Line<'a> {
             coding: record.coding.map(|coding| coding.as_str()),
             bytes_plain: record.coding.map(|_| record.bytes_plain),
             complete: record.complete,
+            cache: record.cache.map(|result| result.as_str()),
             fallback: record.fallbacks.first().map(|kind| kind.as_str()),
             aborted: record.aborted,
             fault: record.fault(),

@@ -48,9 +48,10 @@ pub use decided::{Decided, SettingPlace};
 pub use exemplars::{Exemplar, Exemplars};
 pub use families::{Family, families};
 pub use labels::{
-    Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CallerKind, ConnectionRefusal, ConnectionState,
-    CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay, LookupOutcome,
-    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, Verification,
+    Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, ConnectionRefusal,
+    ConnectionState, CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay,
+    LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome,
+    Verification,
 };
 pub use metrics::Registry;
 pub use page::{Format, Page};

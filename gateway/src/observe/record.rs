@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::attempts::Attempts;
 use super::counters::RouteMetrics;
 use super::decided::Decided;
-use super::labels::{CallerKind, FallbackKind, Outcome};
+use super::labels::{CacheResult, CallerKind, FallbackKind, Outcome};
 use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
 use super::traces::SpanContext;
@@ -86,6 +86,8 @@ pub struct RequestRecord {
     pub complete: Option<bool>,
     /// Fallbacks that were served, one entry for each use.
     pub fallbacks: SmallVec<[FallbackKind; 4]>,
+    /// How the response cache took part; `None` on routes without a cache.
+    pub cache: Option<CacheResult>,
     /// True if the response broke off after its head was sent.
     pub aborted: bool,
     fault: Option<Cow<'static, str>>,
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn a_record_stays_small() {
         assert!(
-            size_of::<RequestRecord>() <= 576,
+            size_of::<RequestRecord>() <= 584,
             "{} bytes",
             size_of::<RequestRecord>()
         );

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::exchange::Exchange;
 use crate::aggregate::proxy_status;
+use crate::cache::{self, CachedAnswer, Key, Terms};
 use crate::call::backend::Backend;
 use crate::call::{CallBody, CallRequest, Facts};
 use crate::clock;
@@ -20,7 +21,6 @@ use crate::observe::FallbackKind;
 use crate::plan::{Fallback, Route};
 use crate::rejection::{Reason, Rejection};
 use crate::response::{CachePlacement, Content};
-use crate::stale_cache::{self, CachedAnswer, Key, Terms};
 
 const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -86,7 +86,7 @@ impl Exchange<'_> {
         };
         let within = route.fallbacks.iter().filter_map(within).max()?;
         let has_body = !matches!(order.body, CallBody::Empty);
-        if has_body || !stale_cache::is_repeatable(&order.method) {
+        if has_body || !cache::is_repeatable(&order.method) {
             return None;
         }
         let key = Key::of(&[&*route.name], &order.method, order.target.as_str(), &order.headers);
@@ -102,7 +102,7 @@ impl Exchange<'_> {
             Content::Reply(reply)
                 if head.status == StatusCode::OK
                     && !reply.is_event_stream()
-                    && stale_cache::may_be_kept(&order.headers, &head.headers) =>
+                    && cache::may_be_kept(&order.headers, &head.headers) =>
             {
                 let mut headers = head.headers.clone();
                 // A cookie belongs to one client and must not be replayed to another.
@@ -112,6 +112,7 @@ impl Exchange<'_> {
                     headers,
                     body: Bytes::new(),
                     at: clock::now(),
+                    reuse: None,
                 };
                 let place = CachePlacement {
                     store: Arc::clone(&self.plan.stale),

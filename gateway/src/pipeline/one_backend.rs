@@ -50,7 +50,7 @@ impl Exchange<'_> {
     }
 
     /// Builds the request for the route's backend.
-    fn order(
+    pub(super) fn order(
         &mut self,
         request: Box<AuthorizedRequest<'_>>,
         backend: &Arc<Backend>,
@@ -197,6 +197,16 @@ pub(super) fn rewritten_or_refused(
     query: Option<&str>,
 ) -> Result<(), Rejection> {
     rewritten(rewrite, sources, query).map(|_| ()).map_err(|_| UNUSABLE)
+}
+
+/// Returns the rewritten target of a request.
+///
+/// # Errors
+/// The rejection of a request that lacks a value.
+pub(super) fn rewritten_target(request: &AuthorizedRequest<'_>, rewrite: &Template) -> Result<PathAndQuery, Rejection> {
+    let claims = request.principal.caller.claims.as_ref();
+    let sources = Sources::of_request(&request.captures, &request.target.query, &request.head.headers, claims);
+    rewritten(rewrite, &sources, request.target.uri.query()).map_err(|_| UNUSABLE)
 }
 
 /// Renders the rewritten request target. The original query is appended unless the rewrite contains a query itself.

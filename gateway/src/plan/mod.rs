@@ -49,6 +49,8 @@ pub use self::route_limit::RouteLimit;
 pub use self::state::State;
 use crate::auth::api_key::places::KeyPlaces;
 use crate::auth::authenticator::Authenticator;
+use crate::cache::AnswerStore;
+use crate::cache::responses::ResponseCache;
 use crate::call::backend::Backend;
 use crate::client::address::TrustedProxies;
 use crate::compression::Compression;
@@ -64,7 +66,6 @@ use crate::observe::traces::TraceSettings;
 use crate::overload::WorkerLoads;
 use crate::routing::{PathPolicy, Table};
 use crate::setting::Settings;
-use crate::stale_cache::StaleCache;
 use crate::store::StoreSettings;
 use crate::tenancy::{Principal, Tiers};
 use crate::tls::client_authorities::ClientAuthorities;
@@ -91,7 +92,13 @@ pub struct Plan {
     pub backends: Vec<Arc<Backend>>,
     pub observer: Arc<Observer>,
     /// Good responses, for routes with a stale fallback.
-    pub stale: Arc<StaleCache>,
+    pub stale: Arc<AnswerStore>,
+    /// The response cache.
+    pub responses: Arc<ResponseCache>,
+    /// Whether any route uses the response cache.
+    pub has_cache: bool,
+    /// Memory for all stored answers, in bytes.
+    pub stored_bytes: u64,
     /// Parses JSON bodies within a memory budget.
     pub workspace: Arc<Workspace>,
     /// HTTP/2 request bodies that have arrived but are not read yet.

@@ -44,6 +44,22 @@ pub struct RouteOutline {
     pub target: TargetOutline,
     /// `null` without a mirror.
     pub mirror: Option<MirrorOutline>,
+    /// `null` without a cache.
+    pub cache: Option<CacheOutline>,
+}
+
+/// The cache of a route.
+#[derive(Debug, Serialize)]
+pub struct CacheOutline {
+    /// Who shares answers that do not say so themselves.
+    pub scope: &'static str,
+    /// Lifetime of answers that state none; `null` stores none of them.
+    pub ttl_ms: Option<u64>,
+    pub stale_while_revalidate_ms: Option<u64>,
+    pub stale_if_error_ms: Option<u64>,
+    /// Header fields for whose values answers are stored apart.
+    pub vary: Vec<String>,
+    pub caller_directives: &'static str,
 }
 
 /// Rules of a route for addresses, header fields, paths and connections.

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use crate::aggregate;
 use crate::auth::access::Access;
 use crate::auth::credential_removal::Forward;
+use crate::cache::responses::CacheTerms;
 use crate::call::backend::Backend;
 use crate::client::address_list::AddressList;
 use crate::compression::Compression;
@@ -45,6 +46,8 @@ pub struct Route {
     pub hash_keys: Vec<RequestKey>,
     /// Fallbacks if the backend gives no good response, in the order of trial.
     pub fallbacks: Vec<Fallback>,
+    /// Terms of stored answers; `None` on routes without a cache.
+    pub cache: Option<Arc<CacheTerms>>,
     /// Requests that another backend gets a copy of; boxed, because most routes have none.
     pub mirror: Option<Box<RouteMirror>>,
     pub target: Target,

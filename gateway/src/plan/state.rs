@@ -12,6 +12,8 @@ use crate::auth::basic::password_cache::KnownPasswords;
 use crate::auth::jwt::jws::Algorithm;
 use crate::auth::jwt::live_keys::LiveKeys;
 use crate::auth::verifications::VerificationWork;
+use crate::cache::AnswerStore;
+use crate::cache::responses::ResponseCache;
 use crate::call::backend::Guards;
 use crate::call::endpoints::{EndpointSet, Registry, Source};
 use crate::call::mirror::{CopiedBytes, MirrorState};
@@ -24,7 +26,6 @@ use crate::overload::WorkerLoads;
 use crate::plan::Plan;
 use crate::plan::managed_files::ManagedFiles;
 use crate::plan::revocation_store::RevocationStore;
-use crate::stale_cache::StaleCache;
 use crate::store::Store;
 use crate::wire::parked::ParkedBytes;
 
@@ -34,13 +35,13 @@ const TOKENS: usize = 10_000;
 /// Number of wrong passwords that are remembered, so that each is hashed only once.
 const WRONG_PASSWORDS: usize = 10_000;
 
-/// Memory for good responses in the stale cache, in bytes.
-const STALE: u64 = 64 << 20;
+/// Memory for stored answers in bytes, until the first plan sets its own.
+const ANSWERS: u64 = 64 << 20;
 
 pub struct State {
     pub accounts: Accounts,
-    /// Good responses, for stale fallbacks.
-    pub stale: Arc<StaleCache>,
+    /// The response cache, with the store of all answers.
+    pub responses: Arc<ResponseCache>,
     /// Parses JSON bodies and holds the memory budget for them.
     pub workspace: Arc<Workspace>,
     /// HTTP/2 request bodies that have arrived but are not read yet.
@@ -106,7 +107,7 @@ impl State {
         Self {
             // Initial cap; the first plan sets its own.
             accounts: Accounts::new(100_000),
-            stale: Arc::new(StaleCache::new(STALE)),
+            responses: Arc::new(ResponseCache::new(Arc::new(AnswerStore::new(ANSWERS)))),
             workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
             parked: Arc::default(),
             loads: Arc::default(),

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
+use crate::cache::{AnswerStore, BODY_LIMIT, CachedAnswer, Key, PendingBody, Terms};
 use crate::call::reply::{Broken, ReplyBody};
-use crate::stale_cache::{BODY_LIMIT, CachedAnswer, Key, PendingBody, StaleCache, Terms};
 
 pub struct Keeping {
     reply: Box<ReplyBody>,
@@ -22,7 +22,7 @@ pub struct Keeping {
 
 /// Key and terms of an answer in the cache, while its body is still being received.
 pub struct CachePlacement {
-    pub store: Arc<StaleCache>,
+    pub store: Arc<AnswerStore>,
     pub key: Key,
     pub kept: CachedAnswer,
     pub terms: Terms,

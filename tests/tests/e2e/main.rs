@@ -14,6 +14,7 @@ mod bodies;
 mod breaker;
 mod browser;
 mod bulkhead;
+mod cache;
 mod callers;
 mod canary;
 mod certificates;

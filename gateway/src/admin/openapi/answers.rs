@@ -15,7 +15,11 @@ const OBJECTS: &[(&str, &str)] = &[
          overload: Worker[], listeners: Listener[], admin: AdminAddress, connections: Connections, \
          requests_in_flight: count, config: ConfigState, breakers: OpenBreakers, degraded_backends: text[], \
          kept_backends: text[], issuers: Issuer[], unknown_tiers: UnknownTiers, revocations: RevocationsState, \
-         limits_store: Store?, access_log_dropped: count",
+         stored_answers: StoredAnswers, limits_store: Store?, access_log_dropped: count",
+    ),
+    (
+        "StoredAnswers",
+        "bytes: count, max_bytes: count, answers: count, tenants: count, evicted: count",
     ),
     ("Clock", "time: time, jumps: count, wall_clock_ahead_seconds: number"),
     (
@@ -77,7 +81,8 @@ const OBJECTS: &[(&str, &str)] = &[
         "Route",
         "name: text, match: Match, access: Access, limits: RouteLimit[], cost: count, time_limit_ms: count, \
          worst_case_ms: count, time_budget: any, fan_out: any, stream: bool, body_limit_bytes: count, reads_json: bool, \
-         edge: Edge, target: any, mirror: Mirror?, at: Place?, @Traffic, mirrored?: Mirrored",
+         edge: Edge, target: any, mirror: Mirror?, cache: RouteCache?, at: Place?, @Traffic, mirrored?: Mirrored, \
+         cached?: Cached",
     ),
     (
         "Match",
@@ -102,6 +107,16 @@ const OBJECTS: &[(&str, &str)] = &[
         "Mirror",
         "to: text, percent: number, key: text, methods: text[], body_limit_bytes: count, limit: count, compare: text",
     ),
+    (
+        "RouteCache",
+        "scope: text, ttl_ms: count?, stale_while_revalidate_ms: count?, stale_if_error_ms: count?, vary: text[], \
+         caller_directives: text",
+    ),
+    (
+        "Cached",
+        "hits: count, stale: count, revalidated: count, misses: count, collapsed: count, bypassed: count",
+    ),
+    ("Purged", "purged: count"),
     (
         "Mirrored",
         "in_flight: count, breaker: text?, requests: count{}, comparisons: count{}?",

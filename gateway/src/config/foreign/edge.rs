@@ -104,11 +104,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "",
                 "it belongs to a listener: `tls: { certificates: [{ cert_file: edge.pem, key_file: edge.key }] }`",
             ),
-            noted(
-                "cache caching",
-                "",
-                "there is no cache; a `fallback: [{ stale: 10m }]` of a route keeps the last good answer for when its backend fails",
-            ),
+            word("caching response_cache proxy_cache", "cache: { max_bytes: 64MiB }"),
             noted(
                 "version name id kind api_version metadata",
                 "",

@@ -117,11 +117,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "response_headers response_headers_to_add response_transformer more_set_headers",
                 "headers: { response: { set: { x-frame-options: DENY } } }",
             ),
-            noted(
-                "cache caching cache_ttl",
-                "",
-                "there is no cache; `fallback: [{ stale: 10m }]` keeps the last good answer for when the backend fails",
-            ),
+            word("caching cache_ttl response_cache proxy_cache", "cache: {}"),
             word(
                 "traffic_split traffic_splits splits canary weighted_backends weighted_clusters weighted_services",
                 "split: [{ backend: v2, percent: 5 }, { backend: v1 }]",

@@ -11,6 +11,7 @@ mod backend;
 mod backend_tls;
 mod balance;
 mod breaker;
+mod cache;
 mod callers;
 mod compression;
 mod connection_limits;
@@ -49,6 +50,7 @@ pub use backend::{Backend, Bulkhead, Connections, Informational, Protocol, SlotL
 pub use backend_tls::BackendTls;
 pub use balance::Balance;
 pub use breaker::{Adaptive, Breaker, Ejection, Slow};
+pub use cache::{Cache, CacheScope, CallerDirectives, RouteCache};
 pub use callers::{
     Algorithm, Anonymous, AnonymousBy, ApiKeys, Basic, Callers, Failures, ISSUERS, Jwt, JwtKeys, KeyPlace, KeysUrl,
     Pointer, Revocations, Secret, TokenType, Verifications,
@@ -158,6 +160,8 @@ pub struct Config {
     pub backends: NamedMap<Backend>,
     /// What callers can ask for; at least one.
     pub routes: NamedMap<Route>,
+    /// The store of answers.
+    pub cache: Cache,
 }
 
 impl Read for Config {
@@ -189,6 +193,7 @@ impl Read for Config {
             let limits_store = f.sound(|f| f.optional("limits_store"));
             let backends = f.named("backends");
             let routes = f.required_map("routes");
+            let cache = f.section_anyway("cache");
             Some(Self {
                 callers: callers?,
                 workers: f.or("workers", Workers::Auto),
@@ -203,6 +208,7 @@ impl Read for Config {
                 connection_limits: connection_limits?,
                 account_limits: account_limits?,
                 minimum_rates,
+                cache: cache?,
                 overload,
                 cors,
                 compression,

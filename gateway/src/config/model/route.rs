@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::http_values::{check_path, headers};
@@ -11,7 +11,7 @@ use super::ranges::time_above_zero;
 use super::split;
 use super::{
     AddedHeaders, Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCompression, OwnCors, PathPolicy, Redirect,
-    SecurityHeaders, SplitEntry,
+    RouteCache, SecurityHeaders, SplitEntry,
 };
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
@@ -68,6 +68,8 @@ pub struct Route {
     pub upgrade: At<Upgrade>,
     /// What is answered if the backend gives no good answer, tried in this order.
     pub fallback: Vec<Fallback>,
+    /// Which answers are stored and used again. Left out, none are.
+    pub cache: Option<RouteCache>,
     /// Copies of requests for another backend.
     pub mirror: Option<Mirror>,
     pub target: Target,
@@ -182,7 +184,7 @@ impl Read for Route {
 
     fn read(value: &Value<'_>) -> Option<Self> {
         value.fields(|f| {
-            f.not_built(&["cache", "in_flight", "quotas", "retry"]);
+            f.not_built(&["in_flight", "quotas", "retry"]);
             let matches = f.required("match");
             let access = f.section("access");
             let limits = f.optional("limits").unwrap_or_default();
@@ -202,6 +204,7 @@ impl Read for Route {
             let method_override = f.or("method_override", MethodOverride::Reject);
             let upgrade = f.or("upgrade", Upgrade::Off);
             let fallback: Vec<Fallback> = f.list("fallback");
+            let cache = f.optional("cache");
             let mirror = f.optional("mirror");
             let target = read_target(f);
             check_strip(f, matches.as_ref(), target.as_ref());
@@ -213,6 +216,7 @@ impl Read for Route {
                 );
             }
             check_mirror(f, &stream);
+            check_cache(f, &stream, matches.as_ref());
             // A route with mistakes is left out, but its names and credentials are checked all the same.
             let target = target.unwrap_or_else(Target::unread);
             Some(Self {
@@ -234,6 +238,7 @@ impl Read for Route {
                 method_override,
                 upgrade,
                 fallback,
+                cache,
                 mirror,
                 target,
             })
@@ -262,6 +267,38 @@ fn check_mirror(f: &mut Fields<'_>, stream: &At<bool>) {
             Mistake::new(Code::Conflict, key, message)
                 .related(stream.span(), "answers may be endless")
                 .hint("streams are not copied: take one of them out"),
+        );
+    }
+}
+
+/// Reports a cache of a route whose answers cannot be stored.
+fn check_cache(f: &mut Fields<'_>, stream: &At<bool>, matches: Option<&Match>) {
+    let Some(Value { key, .. }) = f.value("cache") else {
+        return;
+    };
+    let answers_itself = ["respond", "redirect"].into_iter().find(|key| f.value(key).is_some());
+    if let Some(target) = answers_itself {
+        let message = format!("`{}.cache` does not go with `{target}`", f.path);
+        f.push(Mistake::new(Code::Conflict, key, message).label("the gateway makes these answers itself"));
+    }
+    if **stream {
+        let message = format!("`{}.cache` does not go with `stream: true`", f.path);
+        f.push(
+            Mistake::new(Code::Conflict, key, message)
+                .related(stream.span(), "answers may be endless")
+                .hint("streams are not stored: take one of them out"),
+        );
+    }
+    let methods = matches.map_or(&[][..], |matches| &matches.methods);
+    if !methods.is_empty() && !methods.iter().any(|method| **method == Method::GET) {
+        let message = format!(
+            "`{}.cache` stores answers to `GET` only, which the route does not take",
+            f.path
+        );
+        f.push(
+            Mistake::new(Code::Conflict, key, message)
+                .related(methods.first().and_then(At::span), "the methods of the route")
+                .hint("a route that changes things needs no `cache`: it ends the use of stored answers in any case"),
         );
     }
 }

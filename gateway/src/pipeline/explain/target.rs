@@ -2,19 +2,37 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use policies::split::Share;
 
 use super::Scene;
 use super::step::Step;
 use super::text::list;
 use crate::aggregate::Aggregate;
+use crate::cache::responses::CacheTerms;
 use crate::call::foresee::Planned;
 use crate::client::address;
 use crate::pipeline::decision::AuthorizedRequest;
 use crate::pipeline::exchange::entrant;
 use crate::plan::split::Split;
 use crate::plan::{Destination, Fallback, KeySources, Target};
+
+/// Says what the response cache does with a request. Whether there is a stored answer is not looked up.
+fn cached(terms: &CacheTerms, method: &Method) -> String {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let what = if method.is_safe() {
+            "passes by"
+        } else {
+            "ends the use of the answers stored for its URI"
+        };
+        return format!("{method} {what}");
+    }
+    let shared = match terms.shares_with_tenant {
+        true => "its tenant",
+        false => "this caller",
+    };
+    format!("a stored answer is used if there is one for everyone or for {shared}")
+}
 
 impl Scene<'_> {
     /// Returns the target, with the guards of each backend. `client` is the address of the client.
@@ -32,6 +50,10 @@ impl Scene<'_> {
             Destination::Aggregate(aggregate) => steps.extend(self.parts(aggregate, request)),
             Destination::Respond { status, .. } => steps.push(self.by_gateway(request, "respond", status)),
             Destination::Redirect(redirect) => steps.push(self.by_gateway(request, "redirect", redirect.status)),
+        }
+        if let Some(terms) = route.cache.as_ref().filter(|_| request.handshake.is_none()) {
+            let text = cached(terms, &request.head.method);
+            steps.push(Step::plain("cache", text).at(self.plan, format!("routes.{}.cache", route.name)));
         }
         if let Some(mirror) = route.mirror.as_ref().filter(|_| request.is_mirrored) {
             let text = format!("a copy goes to {}, and is never waited for", mirror.mirror.backend.name);

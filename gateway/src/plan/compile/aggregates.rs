@@ -127,7 +127,7 @@ pub(super) fn compile(
         }
     };
     check_critical_path(compiler, route, written, &recipe, route_limit);
-    let stale = Arc::clone(&compiler.state.stale);
+    let stale = Arc::clone(compiler.state.responses.store());
     let of_conflict = compiler.setting(&format!("routes.{route}.aggregate.conflict"));
     Some(Aggregate::new(
         Arc::from(route),

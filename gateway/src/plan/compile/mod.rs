@@ -8,6 +8,7 @@ mod admin;
 mod aggregates;
 mod backend_tls;
 mod backends;
+mod caches;
 pub mod callers;
 mod compiler;
 mod compression;
@@ -162,6 +163,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         compression: _,
         listeners: _,
         admin: _,
+        cache: _,
         callers: _,
         tiers: _,
         default_tier: _,
@@ -287,7 +289,10 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         failures: tables.failures,
         backends: backends.into_all(),
         observer: Arc::clone(&state.observer),
-        stale: Arc::clone(&state.stale),
+        stale: Arc::clone(state.responses.store()),
+        responses: Arc::clone(&state.responses),
+        has_cache: config.routes.iter().any(|(_, route)| route.cache.is_some()),
+        stored_bytes: caches::stored_bytes(config),
         workspace: Arc::clone(&state.workspace),
         parked: Arc::clone(&state.parked),
         loads: Arc::clone(&state.loads),

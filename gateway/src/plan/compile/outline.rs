@@ -7,8 +7,8 @@ use crate::plan::Route;
 use crate::plan::calls::FanOut;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::outline::{
-    AccessOutline, ForEachOutline, LimitOutline, MatchOutline, MirrorOutline, Outline, PartOutline, RouteOutline,
-    SplitOutline, TargetOutline,
+    AccessOutline, CacheOutline, ForEachOutline, LimitOutline, MatchOutline, MirrorOutline, Outline, PartOutline,
+    RouteOutline, SplitOutline, TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -234,6 +234,9 @@ fn note_route(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, route: 
     if let Some(mirror) = &route.mirror {
         compiler.note(format!("{path}.mirror"), mirror.to.span());
     }
+    if let Some(cache) = &route.cache {
+        compiler.note(format!("{path}.cache"), cache.scope.span().or(at));
+    }
     if let config::Target::Split { entries, .. } = &route.target {
         let backends = entries.iter().map(|entry| entry.backend.span());
         compiler.note(format!("{path}.split"), first(backends));
@@ -305,6 +308,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         edge: crate::plan::compile::route_edge::outline(config, written),
         target: target(&written.target),
         mirror: written.mirror.as_ref().map(mirror),
+        cache: written.cache.as_ref().map(cache),
     }
 }
 
@@ -460,6 +464,18 @@ fn split_entry(written: &config::SplitEntry) -> SplitOutline {
             .map(|percent| f64::from(percent.hundredths()) / 100.0),
         key: written.key.as_ref().map(ToString::to_string),
         when: of_lists.chain(of_fields).collect(),
+    }
+}
+
+fn cache(written: &config::RouteCache) -> CacheOutline {
+    let time = |time: &Option<At<std::time::Duration>>| time.as_ref().map(|time| millis(**time));
+    CacheOutline {
+        scope: written.scope.as_str(),
+        ttl_ms: time(&written.ttl),
+        stale_while_revalidate_ms: time(&written.stale_while_revalidate),
+        stale_if_error_ms: time(&written.stale_if_error),
+        vary: texts(&written.vary),
+        caller_directives: written.caller_directives.as_str(),
     }
 }
 

@@ -49,7 +49,10 @@ pub(super) fn compile(
     check_addresses(compiler, name, &written.access.addresses);
     let security = security_of(compiler.config, written);
     let has_finish = cors.is_some() || security.is_some() || !response_rules.is_empty();
-    let is_head_read = compiler.config.tracing.is_some() || written.mirror.is_some() || !written.fallback.is_empty();
+    let is_head_read = compiler.config.tracing.is_some()
+        || written.mirror.is_some()
+        || written.cache.is_some()
+        || !written.fallback.is_empty();
     RouteEdge {
         addresses: address_list(compiler, name, &written.access.addresses),
         finish: has_finish.then(|| {

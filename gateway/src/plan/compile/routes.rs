@@ -16,7 +16,7 @@ use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
-use crate::plan::compile::{costs, credentials, fallbacks, literals, mirrors, redirects, route_edge, splits};
+use crate::plan::compile::{caches, costs, credentials, fallbacks, literals, mirrors, redirects, route_edge, splits};
 use crate::plan::{Fallback, Route, RouteSettingIds, Target};
 use crate::request_key::RequestKey;
 use crate::routing::{self, Condition, Pattern, REST, Spec, Table};
@@ -186,6 +186,7 @@ fn route(
         stream,
         forward_credential,
         fallback,
+        cache,
         mirror,
         target,
         // Compiled in functions of their own.
@@ -244,6 +245,9 @@ fn route(
         }
     };
     edge.is_head_read |= target.as_ref().is_some_and(reads_added);
+    let cache = cache
+        .as_ref()
+        .map(|cache| Arc::new(caches::compile(written, cache, target.as_ref())));
     let body_limit = body_limit(compiler, name, written, target.as_ref());
     let fallbacks = fallbacks::of_route(compiler, name, &written.target, fallback, backends);
     let hash_keys = match (&target, &fallbacks, &mirror) {
@@ -257,6 +261,7 @@ fn route(
         name: Arc::clone(name),
         hash_keys,
         fallbacks: fallbacks?,
+        cache,
         mirror: mirror?,
         access: access?,
         limits: route_limits?,

@@ -1,13 +1,11 @@
-//! Keeps the last good answers of backends, for use when no fresh answer is available.
+//! Holds answers of backends: those that may be used again, and the last good ones, for use when no fresh answer is
+//! available.
 //!
-//! Invariant: an answer is found only by an equal request. The key contains everything that a backend could use to
-//! distinguish requests, including the caller's identity, so no caller sees another caller's answer. The store is
-//! bounded in bytes, which the tenants share equally: no tenant evicts what another one holds within its share.
-
-mod shares;
+//! Invariant: an answer is found only by its whole key. The store is bounded in bytes, which the tenants share equally:
+//! no tenant evicts what another one holds within its share.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +13,8 @@ use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use policies::Moment;
 
-use self::shares::{Shares, StoredEntry};
+use super::reuse::Reuse;
+use super::shares::{Shares, StoredEntry};
 
 /// Longest body that is kept, in bytes.
 pub const BODY_LIMIT: usize = 1 << 20;
@@ -26,18 +25,43 @@ const OVERHEAD: u64 = 768;
 /// Approximate memory of a header field line in bytes, beside its name and value.
 const LINE_OVERHEAD: usize = 160;
 
-pub struct StaleCache {
-    shares: Mutex<Shares<Key, Arc<CachedAnswer>>>,
+pub struct AnswerStore {
+    shares: RwLock<Shares<Key, Held>>,
     /// Limit in bytes for all answers being received at once. Equal to the limit of the stored answers.
-    most: u64,
+    most: AtomicU64,
     /// Bytes of the answers being received now.
     gathered: AtomicU64,
+    /// Bytes of the bodies that were stored and still exist: what was evicted may still be on its way to a slow caller.
+    alive: Arc<AtomicU64>,
+    /// Values that were removed to make room.
+    evicted: AtomicU64,
+}
+
+/// Value of a key.
+#[derive(Debug, Clone)]
+pub enum Held {
+    Answer(Arc<CachedAnswer>),
+    /// Names of the fields that the answers to this request vary with. Each answer is stored under a key that has their
+    /// values too.
+    Variants(Arc<[HeaderName]>),
+}
+
+/// Size of the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreSize {
+    /// Approximate memory in bytes.
+    pub bytes: u64,
+    pub most: u64,
+    pub entries: usize,
+    pub tenants: usize,
+    /// Values removed to make room since the start.
+    pub evicted: u64,
 }
 
 /// Received bytes of an answer that is to be kept. All such bytes together are limited, because slow callers could
 /// otherwise keep any number of answers in memory.
 pub struct PendingBody {
-    store: Arc<StaleCache>,
+    store: Arc<AnswerStore>,
     bytes: BytesMut,
 }
 
@@ -52,6 +76,8 @@ pub struct CachedAnswer {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub at: Moment,
+    /// Terms on which the answer may be used again; `None` for a last good answer, which only covers failures.
+    pub reuse: Option<Reuse>,
 }
 
 /// Owner of a kept answer, and its useful lifetime.
@@ -62,13 +88,23 @@ pub struct Terms {
     pub within: Duration,
 }
 
-impl StaleCache {
+impl AnswerStore {
     /// Makes a store for at most `bytes` bytes.
     pub fn new(bytes: u64) -> Self {
         Self {
-            shares: Mutex::new(Shares::new(bytes)),
-            most: bytes,
+            shares: RwLock::new(Shares::new(bytes)),
+            most: AtomicU64::new(bytes),
             gathered: AtomicU64::new(0),
+            alive: Arc::default(),
+            evicted: AtomicU64::new(0),
+        }
+    }
+
+    /// Sets the limit in bytes. What is above it is removed.
+    pub fn resize(&self, bytes: u64, now: Moment) {
+        if self.most.swap(bytes, Relaxed) != bytes {
+            let gone = self.write().resize(now, bytes);
+            self.evicted.fetch_add(gone.len() as u64, Relaxed);
         }
     }
 
@@ -79,30 +115,98 @@ impl StaleCache {
         if kept.body.len() > BODY_LIMIT {
             return;
         }
-        let lot = StoredEntry {
-            owner: tenant,
-            weight: weight(&key, &kept),
-            expires: kept.at + within,
+        let (now, expires) = (kept.at, kept.at + within);
+        if let Ok(kept) = self.detached(kept) {
+            self.insert(key, Held::Answer(Arc::new(kept)), tenant, now, expires);
+        }
+    }
+
+    /// Copies an answer into new memory, so that it no longer holds the buffer it was received in. Returns it as it is if
+    /// too many bodies that were stored are still being sent.
+    pub(super) fn detached(&self, answer: CachedAnswer) -> Result<CachedAnswer, CachedAnswer> {
+        let length = answer.body.len() as u64;
+        let most = self.most.load(Relaxed).saturating_mul(2);
+        let fits = |alive: u64| alive.checked_add(length).filter(|all| *all <= most);
+        if self.alive.fetch_update(Relaxed, Relaxed, fits).is_err() {
+            return Err(answer);
+        }
+        let body = CountedBytes {
+            bytes: Bytes::copy_from_slice(&answer.body),
+            count: Arc::clone(&self.alive),
         };
-        let now = kept.at;
-        let kept = Arc::new(kept.detached());
+        Ok(CachedAnswer {
+            body: Bytes::from_owner(body),
+            headers: detached_headers(&answer.headers),
+            ..answer
+        })
+    }
+
+    /// Stores a value until it expires, unless its owner has no room for it.
+    pub(super) fn insert(&self, key: Key, value: Held, owner: u64, now: Moment, expires: Moment) {
+        let weight = weight(&key, &value);
+        let lot = StoredEntry { owner, weight, expires };
         // Evicted values are dropped after the lock is released.
-        let _gone = self.shares().insert(now, key, kept, lot);
+        let (gone, evicted) = self.write().insert(now, key, value, lot);
+        self.evicted.fetch_add(evicted, Relaxed);
+        drop(gone);
+    }
+
+    /// Returns the value of a key, and notes that it was used.
+    pub(super) fn find(&self, key: &Key) -> Option<Held> {
+        let shares = self.shares.read().unwrap_or_else(PoisonError::into_inner);
+        shares.get(key).cloned()
+    }
+
+    pub(super) fn remove(&self, key: &Key) {
+        let gone = self.write().remove(key);
+        drop(gone);
+    }
+
+    /// Removes the answers for which `is` is true. Returns their number. The lock is held for a few at a time.
+    pub fn remove_where(&self, is: impl Fn(&Reuse) -> bool) -> usize {
+        let keys: Vec<Key> = {
+            let shares = self.shares.read().unwrap_or_else(PoisonError::into_inner);
+            let is_wanted = |value: &Held| match value {
+                Held::Answer(answer) => answer.reuse.as_ref().is_some_and(&is),
+                Held::Variants(_) => false,
+            };
+            shares.keys_where(is_wanted).cloned().collect()
+        };
+        for some in keys.chunks(256) {
+            let mut gone = Vec::with_capacity(some.len());
+            let mut shares = self.write();
+            gone.extend(some.iter().filter_map(|key| shares.remove(key)));
+            drop(shares);
+        }
+        keys.len()
+    }
+
+    pub fn size(&self) -> StoreSize {
+        let shares = self.shares.read().unwrap_or_else(PoisonError::into_inner);
+        StoreSize {
+            bytes: shares.weight(),
+            most: self.most.load(Relaxed),
+            entries: shares.len(),
+            tenants: shares.owners(),
+            evicted: self.evicted.load(Relaxed),
+        }
     }
 
     /// Returns the last good answer if it is at most `within` old.
     pub fn recall(&self, key: &Key, now: Moment, within: Duration) -> Option<CachedAnswer> {
-        let kept = self.shares().get(key).cloned()?;
+        let Held::Answer(kept) = self.find(key)? else {
+            return None;
+        };
         (now.since(kept.at) <= within).then(|| CachedAnswer::clone(&kept))
     }
 
-    fn shares(&self) -> MutexGuard<'_, Shares<Key, Arc<CachedAnswer>>> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Shares<Key, Held>> {
+        self.shares.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PendingBody {
-    pub fn begin(store: Arc<StaleCache>) -> Self {
+    pub fn begin(store: Arc<AnswerStore>) -> Self {
         let bytes = BytesMut::new();
         Self { store, bytes }
     }
@@ -115,7 +219,11 @@ impl PendingBody {
             return false;
         }
         let more = piece.len() as u64;
-        let fits = |gathered: u64| gathered.checked_add(more).filter(|all| *all <= self.store.most);
+        let fits = |gathered: u64| {
+            gathered
+                .checked_add(more)
+                .filter(|all| *all <= self.store.most.load(Relaxed))
+        };
         let has_room = self.store.gathered.fetch_update(Relaxed, Relaxed, fits).is_ok();
         if has_room {
             self.bytes.extend_from_slice(piece);
@@ -124,45 +232,99 @@ impl PendingBody {
     }
 
     /// Keeps the whole answer. `kept` supplies its head.
-    pub fn keep(mut self, key: Key, kept: CachedAnswer, terms: Terms) {
-        let body = std::mem::take(&mut self.bytes).freeze();
-        self.release(body.len());
-        self.store.keep(key, CachedAnswer { body, ..kept }, terms);
+    pub fn keep(self, key: Key, kept: CachedAnswer, terms: Terms) {
+        let store = Arc::clone(&self.store);
+        let body = self.whole();
+        store.keep(key, CachedAnswer { body, ..kept }, terms);
     }
 
-    fn release(&self, length: usize) {
-        self.store.gathered.fetch_sub(length as u64, Relaxed);
+    /// Returns the bytes gathered. They count as long as they are held.
+    pub fn whole(mut self) -> Bytes {
+        Bytes::from_owner(GatheredBytes {
+            bytes: std::mem::take(&mut self.bytes).freeze(),
+            store: Arc::clone(&self.store),
+        })
     }
 }
 
 impl Drop for PendingBody {
     fn drop(&mut self) {
-        self.release(self.bytes.len());
+        self.store.gathered.fetch_sub(self.bytes.len() as u64, Relaxed);
     }
 }
 
-impl CachedAnswer {
-    /// Copies the answer into new memory, so that it no longer holds the buffer it was received in.
-    fn detached(self) -> Self {
-        let length = self.headers.values().map(HeaderValue::len).sum();
-        let mut values = BytesMut::with_capacity(length);
-        let mut headers = HeaderMap::with_capacity(self.headers.len());
-        for (name, value) in &self.headers {
-            values.extend_from_slice(value.as_bytes());
-            let value = HeaderValue::from_maybe_shared(values.split().freeze());
-            headers.append(name, value.expect("it was one before"));
+/// Bytes that count in the memory of received answers until they are dropped.
+struct GatheredBytes {
+    bytes: Bytes,
+    store: Arc<AnswerStore>,
+}
+
+impl AsRef<[u8]> for GatheredBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for GatheredBytes {
+    fn drop(&mut self) {
+        self.store.gathered.fetch_sub(self.bytes.len() as u64, Relaxed);
+    }
+}
+
+/// Body of a stored answer. It counts in the memory of stored bodies until it is dropped.
+struct CountedBytes {
+    bytes: Bytes,
+    count: Arc<AtomicU64>,
+}
+
+impl AsRef<[u8]> for CountedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for CountedBytes {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.bytes.len() as u64, Relaxed);
+    }
+}
+
+/// Copies header fields into new memory.
+pub(super) fn detached_headers(headers: &HeaderMap) -> HeaderMap {
+    let length = headers.values().map(HeaderValue::len).sum();
+    let mut values = BytesMut::with_capacity(length);
+    let mut copy = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        values.extend_from_slice(value.as_bytes());
+        let value = HeaderValue::from_maybe_shared(values.split().freeze());
+        copy.append(name, value.expect("it was one before"));
+    }
+    copy
+}
+
+impl Key {
+    /// Makes a key of its bytes.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn weight(key: &Key, value: &Held) -> u64 {
+    let own = match value {
+        Held::Answer(kept) => {
+            let lines = kept.headers.iter();
+            let headers: usize = lines
+                .map(|(name, value)| LINE_OVERHEAD + name.as_str().len() + value.len())
+                .sum();
+            headers + kept.body.len() + kept.reuse.as_ref().map_or(0, Reuse::weight)
         }
-        let body = Bytes::copy_from_slice(&self.body);
-        Self { headers, body, ..self }
-    }
-}
-
-fn weight(key: &Key, kept: &CachedAnswer) -> u64 {
-    let lines = kept.headers.iter();
-    let headers: usize = lines
-        .map(|(name, value)| LINE_OVERHEAD + name.as_str().len() + value.len())
-        .sum();
-    OVERHEAD + (key.0.len() + headers + kept.body.len()) as u64
+        Held::Variants(names) => names.iter().map(|name| LINE_OVERHEAD + name.as_str().len()).sum(),
+    };
+    OVERHEAD + (key.0.len() + own) as u64
 }
 
 /// Returns whether a method is safe, so that one answer can stand for another (RFC 9110 section 9.2.1).
@@ -265,7 +427,7 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_is_bounded_over_all_answers() {
-        let store = Arc::new(StaleCache::new(10_000));
+        let store = Arc::new(AnswerStore::new(10_000));
         let begin = || PendingBody::begin(Arc::clone(&store));
         let (mut one, mut other) = (begin(), begin());
         assert!(one.add(&[0; 6_000]) && other.add(&[0; 4_000]));
@@ -278,7 +440,7 @@ mod tests {
         assert_eq!(found.body, vec![1; 4_000]);
         drop(one);
         assert_eq!(store.gathered.load(Relaxed), 0);
-        let large = Arc::new(StaleCache::new(1 << 30));
+        let large = Arc::new(AnswerStore::new(1 << 30));
         let mut long = PendingBody::begin(large);
         assert!(long.add(&vec![0; BODY_LIMIT]) && !long.add(&[0]));
     }
@@ -292,12 +454,13 @@ mod tests {
         fields.append("x-one", value(20..21));
         fields.append("x-one", value(30..40));
         fields.append("x-none", HeaderValue::from_static(""));
-        let store = StaleCache::new(1 << 16);
+        let store = AnswerStore::new(1 << 16);
         let given = CachedAnswer {
             status: StatusCode::OK,
             headers: fields.clone(),
             body: buffer.slice(100..103),
             at: Moment::ZERO,
+            reuse: None,
         };
         store.keep(key(&[]), given, HOUR);
         let kept = store.recall(&key(&[]), Moment::ZERO, HOUR.within).expect("it is kept");
@@ -317,6 +480,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::from_static(body),
             at,
+            reuse: None,
         }
     }
 
@@ -363,7 +527,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_found_until_it_is_too_old() {
-        let store = StaleCache::new(1 << 20);
+        let store = AnswerStore::new(1 << 20);
         let start = Moment::ZERO;
         store.keep(key(&[]), kept(start, b"{}"), HOUR);
         let after = |seconds| start + Duration::from_secs(seconds);
@@ -379,7 +543,7 @@ mod tests {
 
     #[test]
     fn what_may_not_be_kept_is_not() {
-        let store = StaleCache::new(8 << 20);
+        let store = AnswerStore::new(8 << 20);
         let start = Moment::ZERO;
         type Lines<'a> = &'a [(&'static str, &'static str)];
         fn check(asked: Lines<'_>, answered: Lines<'_>, expected: bool) {
@@ -404,7 +568,7 @@ mod tests {
 
     #[test]
     fn one_tenant_pushes_out_nobody_elses() {
-        let store = StaleCache::new(64 << 10);
+        let store = AnswerStore::new(64 << 10);
         let start = Moment::ZERO;
         let of = |tenant| Terms { tenant, ..HOUR };
         let key = |tenant: u64, number: u32| {
@@ -423,7 +587,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let store = StaleCache::new(64 << 10);
+        let store = AnswerStore::new(64 << 10);
         let start = Moment::ZERO;
         let targets: Vec<String> = (0..1000).map(|n| format!("/{n}")).collect();
         let key = |target: &str| Key::of(&["r"], &Method::GET, target, &HeaderMap::new());

@@ -2,13 +2,20 @@
 //! other; space that one owner does not use is available to the others.
 //!
 //! Invariant: an owner's share is the whole weight divided by the number of owners that hold anything. An owner within
-//! its share loses nothing to another owner. Expired values are evicted first. Next comes the least recently used value
-//! of the inserting owner, if the new value takes that owner above its share, otherwise of the heaviest owner.
+//! its share loses nothing to another owner. Expired values are evicted first. Next comes a value of the inserting owner,
+//! if the new value takes that owner above its share, otherwise of the heaviest owner: its oldest one that was not used
+//! since it was stored or last passed over (second chance, an approximation of the least recently used).
+//!
+//! Looking a value up changes a flag only, so that many threads may do it at once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use policies::Moment;
+
+/// Values that one eviction passes over at most, which bounds the time that the store is locked.
+const SECOND_CHANCES: usize = 32;
 
 pub(super) struct Shares<K, V> {
     entries: HashMap<K, Entry<V>>,
@@ -19,7 +26,7 @@ pub(super) struct Shares<K, V> {
     by_expiry: BTreeMap<(Moment, u64), K>,
     weight: u64,
     most: u64,
-    /// Counter of uses. Orders entries by their last use.
+    /// Counter of insertions and of second chances. Orders entries by their age.
     turn: u64,
 }
 
@@ -36,14 +43,16 @@ struct Entry<V> {
     owner: u64,
     weight: u64,
     expires: (Moment, u64),
-    /// Turn of the last use.
-    used: u64,
+    /// Turn of the insertion, or of the last second chance.
+    turn: u64,
+    /// Whether the value was used since then.
+    is_used: AtomicBool,
 }
 
 struct Holding<K> {
     weight: u64,
-    /// Entries sorted by last use, the oldest first.
-    by_use: BTreeMap<u64, K>,
+    /// Entries sorted by turn, the oldest first.
+    by_turn: BTreeMap<u64, K>,
 }
 
 impl<K: Clone + Eq + Hash, V> Shares<K, V> {
@@ -60,56 +69,96 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
     }
 
     /// Stores a value until it expires and replaces an earlier value of this key, if the owner may hold that much.
-    /// Returns the evicted values, so that the caller can drop them outside the lock. A refused value is returned as
-    /// well.
-    pub(super) fn insert(&mut self, now: Moment, key: K, value: V, lot: StoredEntry) -> Vec<V> {
+    /// Returns the values that are gone, so that the caller can drop them outside the lock, and how many of them were
+    /// evicted. A refused value is returned as well.
+    pub(super) fn insert(&mut self, now: Moment, key: K, value: V, lot: StoredEntry) -> (Vec<V>, u64) {
         let mut gone: Vec<V> = self.remove(&key).into_iter().collect();
         if lot.weight > self.most {
             gone.push(value);
-            return gone;
+            return (gone, 0);
         }
+        let mut evicted = 0;
         while self.weight + lot.weight > self.most {
             match self.gives_way(now, &lot).and_then(|key| self.remove(&key)) {
-                Some(value) => gone.push(value),
+                Some(value) => {
+                    gone.push(value);
+                    evicted += 1;
+                }
                 None => {
                     gone.push(value);
-                    return gone;
+                    return (gone, evicted);
                 }
             }
         }
         self.turn += 1;
-        let used = self.turn;
-        let expires = (lot.expires, used);
+        let turn = self.turn;
+        let expires = (lot.expires, turn);
         let entry = Entry {
             value,
             owner: lot.owner,
             weight: lot.weight,
             expires,
-            used,
+            turn,
+            is_used: AtomicBool::new(false),
         };
         self.entries.insert(key.clone(), entry);
         self.by_expiry.insert(expires, key.clone());
         self.weight += lot.weight;
         self.change(lot.owner, |holding| {
             holding.weight += lot.weight;
-            holding.by_use.insert(used, key);
+            holding.by_turn.insert(turn, key);
         });
-        gone
+        (gone, evicted)
     }
 
-    /// Returns a value and marks it as used now.
-    pub(super) fn get(&mut self, key: &K) -> Option<&V> {
-        let entry = self.entries.get_mut(key)?;
-        self.turn += 1;
-        let by_use = &mut self.owners.get_mut(&entry.owner)?.by_use;
-        let key = by_use.remove(&entry.used)?;
-        by_use.insert(self.turn, key);
-        entry.used = self.turn;
+    /// Returns a value and marks it as used.
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        let entry = self.entries.get(key)?;
+        // Only a change is written, so that the threads that read one value do not contend for it.
+        if !entry.is_used.load(Relaxed) {
+            entry.is_used.store(true, Relaxed);
+        }
         Some(&entry.value)
     }
 
+    /// Changes the whole weight, and returns what no longer has room.
+    pub(super) fn resize(&mut self, now: Moment, most: u64) -> Vec<V> {
+        self.most = most;
+        let mut gone = Vec::new();
+        let nothing = StoredEntry {
+            owner: u64::MAX,
+            weight: 0,
+            expires: now,
+        };
+        while self.weight > self.most {
+            let Some(value) = self.gives_way(now, &nothing).and_then(|key| self.remove(&key)) else {
+                break;
+            };
+            gone.push(value);
+        }
+        gone
+    }
+
+    /// Returns the keys of the values for which `is` is true.
+    pub(super) fn keys_where(&self, is: impl Fn(&V) -> bool) -> impl Iterator<Item = &K> {
+        let entries = self.entries.iter();
+        entries.filter(move |(_, entry)| is(&entry.value)).map(|(key, _)| key)
+    }
+
+    pub(super) const fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn owners(&self) -> usize {
+        self.owners.len()
+    }
+
     /// Chooses the entry to evict. `None` if no entry may be evicted.
-    fn gives_way(&self, now: Moment, lot: &StoredEntry) -> Option<K> {
+    fn gives_way(&mut self, now: Moment, lot: &StoredEntry) -> Option<K> {
         if let Some(((expires, _), key)) = self.by_expiry.first_key_value()
             && *expires < now
         {
@@ -129,17 +178,28 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
             // This owner stays within its share, so another owner is above its share.
             self.by_weight.last()?.1
         };
-        let (_, key) = self.owners.get(&owner)?.by_use.first_key_value()?;
-        Some(key.clone())
+        let by_turn = &mut self.owners.get_mut(&owner)?.by_turn;
+        for _ in 0..SECOND_CHANCES {
+            let (_, key) = by_turn.first_key_value()?;
+            let entry = self.entries.get_mut(key)?;
+            if !std::mem::take(entry.is_used.get_mut()) {
+                return Some(key.clone());
+            }
+            self.turn += 1;
+            let (_, key) = by_turn.pop_first()?;
+            by_turn.insert(self.turn, key);
+            entry.turn = self.turn;
+        }
+        by_turn.first_key_value().map(|(_, key)| key.clone())
     }
 
-    fn remove(&mut self, key: &K) -> Option<V> {
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         let entry = self.entries.remove(key)?;
         self.by_expiry.remove(&entry.expires);
         self.weight -= entry.weight;
         self.change(entry.owner, |holding| {
             holding.weight -= entry.weight;
-            holding.by_use.remove(&entry.used);
+            holding.by_turn.remove(&entry.turn);
         });
         Some(entry.value)
     }
@@ -148,11 +208,11 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
     fn change(&mut self, owner: u64, change: impl FnOnce(&mut Holding<K>)) {
         let holding = self.owners.entry(owner).or_insert_with(|| Holding {
             weight: 0,
-            by_use: BTreeMap::new(),
+            by_turn: BTreeMap::new(),
         });
         self.by_weight.remove(&(holding.weight, owner));
         change(holding);
-        if holding.by_use.is_empty() {
+        if holding.by_turn.is_empty() {
             self.owners.remove(&owner);
         } else {
             self.by_weight.insert((holding.weight, owner));
@@ -224,7 +284,7 @@ mod tests {
         fill(&mut shares, 1, 10, [3]);
         assert_eq!(kept(&shares, 0..10), [0, 2, 3]);
         assert_eq!(shares.get(&1), None);
-        // Storing a value again renews its last use.
+        // Storing a value again makes it the newest.
         fill(&mut shares, 1, 10, [2, 4]);
         assert_eq!(kept(&shares, 0..10), [2, 3, 4]);
     }
@@ -328,7 +388,7 @@ mod tests {
                 for (owner, holding) in &shares.owners {
                     let own = shares.entries.values().filter(|entry| entry.owner == *owner);
                     prop_assert_eq!(own.clone().map(|entry| entry.weight).sum::<u64>(), holding.weight);
-                    prop_assert_eq!(own.count(), holding.by_use.len());
+                    prop_assert_eq!(own.count(), holding.by_turn.len());
                     prop_assert!(shares.by_weight.contains(&(holding.weight, *owner)));
                 }
             }
