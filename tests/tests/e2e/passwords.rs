@@ -20,6 +20,7 @@ callers:
   basic: { file: users.yaml }
   anonymous: { by: client_address }
   failures: { rate: 1/h, burst: 20 }
+overload: off
 "#;
 
 const LONG: Duration = Duration::from_secs(60);

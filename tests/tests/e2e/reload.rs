@@ -298,6 +298,7 @@ async fn reloads_one_after_the_other_refill_nothing_and_are_in_force_when_they_a
         let tiers =
             format!("tiers: {{ once: {{ rate: 1/h, burst: {BURST} }}, changed: {{ rate: 1/h, burst: {burst} }} }}");
         let config = Config::with(top)
+            .top("overload: off")
             .top(tiers)
             .backend("api", api.address(), UNGUARDED)
             .route("echo", "{ match: { path: /echo }, backend: api }")

@@ -15,8 +15,8 @@ admin: { address: "127.0.0.1:0" }
 access_log: { file: access.log }
 overload: off
 tiers:
-  small: { rate: 40/s, burst: 20 }
-  large: { rate: 90/s, burst: 60 }
+  small: { rate: 10/s, burst: 20 }
+  large: { rate: 22/s, burst: 60 }
 callers: { api_keys: { file: keys.yaml }, anonymous: { by: client_address, tier: small } }
 "#;
 
@@ -28,7 +28,7 @@ async fn a_replayed_log_is_limited_as_it_was() {
     let (_fleet, api) = one_backend("api").await;
     let config = Config::with(TOP).backend("api", api.address(), "retry: off").route(
         "api",
-        "{ match: { path: \"/{*rest}\" }, access: { any_of: [api_key, anonymous] }, limits: { all: { rate: 150/s, burst: 80, per: global } }, backend: api }",
+        "{ match: { path: \"/{*rest}\" }, access: { any_of: [api_key, anonymous] }, limits: { all: { rate: 38/s, burst: 80, per: global } }, backend: api }",
     );
     let keys = [
         KeyLine::new("small-1", "shop", "key-small").tier("small"),
