@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
+use super::forward::Forwarded;
 use super::when::When;
 use crate::call::backend::Backend;
 use crate::json::Document;
@@ -18,6 +19,8 @@ pub struct PartCall {
     pub target: Template,
     pub query: Vec<(String, Template)>,
     pub headers: Vec<(HeaderName, Template)>,
+    /// The caller's header fields that are sent beside these.
+    pub forward: Forwarded,
     /// JSON text.
     pub body: Option<Template>,
     /// Condition of the call.

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::draft::OnMissing;
 use super::fan_out::{EndedParts, NotCalled};
 use super::fault::{Cause, Missing, PartFault};
+use super::forward::{IDEMPOTENCY_KEY, is_callers_alone};
 use super::part::Part;
 use super::part_call::PartCall;
 use super::request::Request;
@@ -23,8 +24,6 @@ use crate::call::CallBody;
 use crate::json::{Document, Kind, Selection};
 use crate::template::{Found, Placeholder, Sources, Template};
 use crate::wire::aliases;
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Limit in bytes for the requests of all elements together. They are measured before the first is sent.
 pub(super) const ELEMENTS_LIMIT: usize = 16 << 20;
@@ -122,7 +121,7 @@ impl PartCall {
             return Err(NotCalled::Unwanted);
         }
         let Some(for_each) = &self.for_each else {
-            let fields = onward(request.headers);
+            let fields = self.onward(request);
             let request = self.render_once(part, fields, &sources, None, lacks)?;
             return Ok(Rendered::Once(request));
         };
@@ -145,7 +144,7 @@ impl PartCall {
             document,
             whence,
             answers: answers.collect(),
-            fields: onward(request.headers),
+            fields: self.onward(request),
         }))
     }
 
@@ -220,7 +219,27 @@ impl PartCall {
         }
     }
 
-    /// Makes one request. `fields` are the caller's header fields that every part receives.
+    /// Returns the caller's header fields that the part receives. Fields about the caller's body and about a partial,
+    /// conditional or encoded answer are removed, because a part has a body of its own or none, and its answer must be
+    /// whole, fresh JSON that the gateway can read.
+    fn onward(&self, request: &Request<'_>) -> HeaderMap {
+        let mut headers = request.headers.clone();
+        let is_gone = |name: &&HeaderName| is_callers_alone(name) || !self.forward.has(name, request.not_taken);
+        let gone: SmallVec<[HeaderName; 8]> = headers.keys().filter(is_gone).cloned().collect();
+        for name in gone {
+            headers.remove(name);
+        }
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        // Without this field, the backend may use any coding (RFC 9110 section 12.5.3).
+        aliases::set_alone(
+            &mut headers,
+            &header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+        headers
+    }
+
+    /// Makes one request. `fields` are the caller's header fields that the part receives.
     fn render_once(
         &self,
         part: &Part,
@@ -316,37 +335,6 @@ fn own_key(key: &HeaderValue, part: &str, element: Option<usize>) -> HeaderValue
     }
     own.extend_from_slice(end);
     HeaderValue::from_bytes(&own).expect("names of parts are made of what a header may hold")
-}
-
-/// Returns the caller's header fields that every part receives. Fields about the caller's body and about a partial,
-/// conditional or encoded answer are removed, because a part has a body of its own or none, and its answer must be
-/// whole, fresh JSON that the gateway can read.
-fn onward(headers: &HeaderMap) -> HeaderMap {
-    let mut headers = headers.clone();
-    let gone: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| is_callers_alone(name)).cloned().collect();
-    for name in gone {
-        headers.remove(name);
-    }
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    // Without this field, the backend may use any coding (RFC 9110 section 12.5.3).
-    aliases::set_alone(
-        &mut headers,
-        &header::ACCEPT_ENCODING,
-        HeaderValue::from_static("identity"),
-    );
-    headers
-}
-
-/// Returns whether a field concerns the caller's own body, its framing, or the form of the answer that the caller
-/// wants.
-fn is_callers_alone(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name.starts_with("content-")
-        || name.starts_with("if-")
-        || matches!(
-            name,
-            "digest" | "range" | "repr-digest" | "trailer" | "transfer-encoding"
-        )
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub query: &'a Query<'a>,
     /// Cleaned header fields.
     pub headers: &'a HeaderMap,
+    /// Names of fields with credentials that the gateway did not take.
+    pub not_taken: &'a [HeaderName],
     /// Fields that each backend gets beside these.
     pub added: &'a AddedFields,
     pub claims: Option<&'a Document>,

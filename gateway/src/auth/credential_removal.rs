@@ -4,8 +4,9 @@
 //! the backend. The API key header is forwarded only under its exact configured name; other spellings are removed,
 //! whatever they hold.
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
+use smallvec::SmallVec;
 
 use crate::auth::access::Access;
 use crate::auth::api_key::places::KeyPlaces;
@@ -46,6 +47,29 @@ pub fn remove(headers: &mut HeaderMap, places: Option<&KeyPlaces>, access: &Acce
     }
 }
 
+/// Returns the names of fields that can hold credentials and were not taken as such. The request has been through
+/// [`remove`].
+pub fn not_taken(
+    headers: &HeaderMap,
+    places: Option<&KeyPlaces>,
+    access: &Access,
+    caller: &Kind,
+) -> SmallVec<[HeaderName; 2]> {
+    let takes_keys = access.admits(&Kind::ApiKey);
+    let mut names = SmallVec::new();
+    if let Some(places) = places.filter(|places| places.in_header && !takes_keys) {
+        names.push(places.header.clone());
+    }
+    let has_key = |places: &KeyPlaces| takes_keys && places.key_in_authorization(headers).is_some();
+    let is_taken = matches!(caller, Kind::Jwt(_))
+        || places.is_some_and(has_key)
+        || (access.admits(&Kind::Basic) && credentials::has_password(headers));
+    if !is_taken {
+        names.push(AUTHORIZATION);
+    }
+    names
+}
+
 /// Whether query parameters that hold API keys are removed before forwarding.
 pub fn removes_from_query(access: &Access, forward: Forward) -> bool {
     access.admits(&Kind::ApiKey) && forward != Forward::Everything
@@ -53,7 +77,7 @@ pub fn removes_from_query(access: &Access, forward: Forward) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
     use crate::auth::access::{Admitted, AdmittedIssuers, Requirements};

@@ -2,11 +2,13 @@
 
 mod against;
 mod compression;
+mod forwarded;
 mod key_tiers;
 mod precedence;
 mod shared_limits;
 mod sources;
 mod time_tree;
+mod wrapped;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -105,6 +107,13 @@ fn page(path: &Path, plan: &Plan, loaded: &Loaded, quiet: bool, replicas: Option
     for line in compressed {
         let _ = writeln!(page, "  {line}");
     }
+    let forwarded = forwarded::lines(plan);
+    if !forwarded.is_empty() {
+        page.push_str("\nWhat the parts of aggregates get of a caller's header fields\n\n");
+    }
+    for line in forwarded {
+        let _ = writeln!(page, "  {line}");
+    }
     if routes > 0 {
         page.push_str("\nHow long a caller may have to wait for an answer, at worst\n");
     }
@@ -178,6 +187,11 @@ Which route takes a request: of those that fit, the first
   any            /here           here
   any            /patient        patient
   any            /within         within
+
+What the parts of aggregates get of a caller's header fields
+
+  routes.cut: all but Cookie and credentials that are not taken; for a (backend once),
+      b (backend within)
 
 How long a caller may have to wait for an answer, at worst
 

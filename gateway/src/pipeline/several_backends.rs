@@ -6,6 +6,7 @@ use policies::Deadline;
 use super::decision::AuthorizedRequest;
 use super::exchange::{Exchange, entrant};
 use crate::aggregate::{self, Aggregate, Failure};
+use crate::auth::credential_removal;
 use crate::rejection::Rejection;
 use crate::response::Content;
 use crate::wire::caller_body::CallerBody;
@@ -43,11 +44,18 @@ impl Exchange<'_> {
             None
         };
         let (body, received) = body.unzip();
+        let not_taken = credential_removal::not_taken(
+            &request.head.headers,
+            self.plan.key_places.as_ref(),
+            &request.route.access,
+            &principal.caller.kind,
+        );
         let of_parts = aggregate::Request {
             method: &request.head.method,
             captures: &request.captures,
             query: &request.target.query,
             headers: &request.head.headers,
+            not_taken: &not_taken,
             added: &request.added,
             claims: principal.caller.claims.as_ref(),
             body: body.as_ref(),

@@ -298,6 +298,7 @@ async fn serve(plan: &Plan, attempts: &mut Attempts) {
         panic!("an aggregate")
     };
     let request = aggregate::Request {
+        not_taken: &[],
         method: &Method::GET,
         captures: &Captures::new("", &[], Default::default()),
         query: &Query::default(),

@@ -197,9 +197,19 @@ pub struct PartOutline {
     pub time_limit_ms: Option<u64>,
     pub needs: Vec<String>,
     pub method: String,
+    /// The caller's header fields that the part gets.
+    pub forward: ForwardedOutline,
     /// True if a `when` condition can skip the part.
     pub conditional: bool,
     pub for_each: Option<ForEachOutline>,
+}
+
+/// The caller's header fields that a part gets: `all`, `all_but_credentials`, or their names.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ForwardedOutline {
+    Word(&'static str),
+    Names(Vec<String>),
 }
 
 /// Settings of a part that makes one call per element of an array.

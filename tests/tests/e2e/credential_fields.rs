@@ -69,14 +69,17 @@ async fn start(places: &str) -> (Fleet, Handle, Gateway) {
     let config = ROUTES
         .iter()
         .fold(config, |config, (name, more)| config.mapped(name, "api", more));
-    let parts = |name: &str, access: &str| {
+    let parts = |name: &str, access: &str, forward: &str| {
         format!(
-            "{{ match: {{ path: /all-{name} }}, {access}, \
-             aggregate: {{ parts: {{ one: {{ backend: api, path: /echo }}, two: {{ backend: api, path: /echo }} }} }} }}"
+            "{{ match: {{ path: /{name} }}, {access}, \
+             aggregate: {{ {forward}parts: {{ one: {{ backend: api, path: /echo }}, two: {{ backend: api, path: /echo }} }} }} }}"
         )
     };
     let config = ROUTES.iter().fold(config, |config, (name, access)| {
-        config.route(&format!("all-{name}"), &parts(name, access))
+        let (all, usual) = (format!("all-{name}"), format!("usual-{name}"));
+        config
+            .route(&all, &parts(&all, access, "forward: all, "))
+            .route(&usual, &parts(&usual, access, ""))
     });
     let gateway = Setup::new(config.to_string())
         .file("keys.yaml", key_file(&[KeyLine::new("acme-1", "acme", "key-acme")]))
@@ -172,6 +175,55 @@ async fn a_field_that_was_not_taken_passes_and_one_that_was_goes_unless_it_may()
                 "{what}"
             );
             got_by(&api, &what, expected, requests);
+        }
+    }
+}
+
+#[tokio::test]
+async fn parts_get_no_cookie_and_only_credentials_that_were_taken() {
+    let (_fleet, api, gateway) = start("").await;
+    let token = format!("Bearer {}", signed(&claims()));
+    let (key, token, theirs) = (Some("key-acme"), Some(token.as_str()), Some("Bearer of-the-backend"));
+    let cases: [(&str, Sent<'_>, Sent<'_>); 13] = [
+        ("keys", (key, theirs), (None, None)),
+        ("keys-on", (key, theirs), (key, None)),
+        ("tokens", (theirs, token), (None, token)),
+        ("tokens-on", (theirs, token), (None, token)),
+        ("tokens-off", (theirs, token), (None, None)),
+        ("open", (theirs, token), (None, None)),
+        ("basic", (theirs, Some(ADA)), (None, None)),
+        ("basic-on", (theirs, Some(ADA)), (None, Some(ADA))),
+        ("several", (key, None), (None, None)),
+        ("several", (key, token), (None, token)),
+        ("several", (None, Some("Digest username=\"ada\"")), (None, None)),
+        ("both", (key, token), (None, token)),
+        ("both-on", (key, token), (key, token)),
+    ];
+    for (route, (key, authorization), expected) in cases {
+        for (target, cookie) in [
+            (format!("/usual-{route}"), None),
+            (format!("/all-{route}"), Some("a=1")),
+        ] {
+            let mut ask = gateway
+                .get(&target)
+                .header("cookie", "a=1")
+                .header("accept-language", "de");
+            if let Some(key) = key {
+                ask = ask.key(key);
+            }
+            if let Some(value) = authorization {
+                ask = ask.header("authorization", value);
+            }
+            let what = format!("{target} with {key:?} and {authorization:?}");
+            ask.send().await.expect(200);
+            for got in api.requests() {
+                assert_eq!(got.header("cookie"), cookie, "{what}");
+                assert_eq!(got.header("accept-language"), Some("de"), "{what}");
+            }
+            match cookie {
+                None => got_by(&api, &what, expected, 2),
+                Some(_) => drop(api.take_requests()),
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use fixtures::fleet::{Behaviour, Fleet, Keep, Spec};
 use tests::configs::Config;
 use tests::{Gateway, eventually};
 
-use crate::SOON;
+use crate::{SOON, one_backend};
 
 async fn start(part: &str) -> (Fleet, Gateway) {
     let fleet = Fleet::start([Spec::new("one").keep(Keep::default())])
@@ -141,4 +141,78 @@ async fn an_encoded_answer_is_decoded_or_a_failed_part_and_the_log_says_why() {
         .await
         .refusal(502, "invalid_json");
     logged("one: refused at byte 7 of its answer").await;
+}
+
+#[tokio::test]
+async fn a_part_gets_the_fields_that_are_written_for_it() {
+    let (fleet, api) = one_backend("api").await;
+    let config = Config::default().backend("api", api.address(), "retry: off").route(
+        "all",
+        "{ match: { path: /all }, access: { any_of: [anonymous] }, aggregate: { forward: [cookie, x-wanted], parts: { \
+         named: { backend: api, path: /named }, \
+         none: { backend: api, path: /none, forward: [], headers: { x-made: \"{header.x-other}\" } }, \
+         all: { backend: api, path: /all, forward: all }, \
+         writes: { backend: api, path: /writes, method: POST, body: {}, forward: [accept-language] } } } }",
+    );
+    let gateway = Gateway::start(config.to_string()).await;
+    let fields = [
+        ("cookie", "a=1; b=2"),
+        ("authorization", "Bearer of-the-backend"),
+        ("x-wanted", "w"),
+        ("x-other", "o"),
+        ("accept-language", "de"),
+        ("user-agent", "test"),
+        ("idempotency-key", "k"),
+        ("x-tenant-id", "forged"),
+        ("content-language", "de"),
+    ];
+    let mut ask = gateway.post("/all");
+    for (name, value) in fields {
+        ask = ask.header(name, value);
+    }
+    ask.send().await.expect(200);
+    let requests = api.requests();
+    let of = |path: &str| {
+        let request = requests.iter().find(|request| request.target == path).expect(path);
+        // What the gateway writes comes to every part.
+        for name in ["x-request-id", "via", "traceparent", "x-tenant-id", "x-forwarded-for"] {
+            assert!(
+                request.header(name).is_some_and(|value| value != "forged"),
+                "{path} {name}"
+            );
+        }
+        let names = fields
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| *name != "x-tenant-id");
+        names.filter(|name| request.header(name).is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("/named"), ["cookie", "x-wanted"]);
+    assert_eq!(of("/none"), [""; 0]);
+    assert_eq!(
+        of("/all"),
+        [
+            "cookie",
+            "authorization",
+            "x-wanted",
+            "x-other",
+            "accept-language",
+            "user-agent"
+        ]
+    );
+    assert_eq!(of("/writes"), ["accept-language", "idempotency-key"]);
+    let made = requests
+        .iter()
+        .find(|request| request.target == "/none")
+        .expect("it is asked");
+    assert_eq!(
+        made.header("x-made"),
+        Some("o"),
+        "a template may use what is not passed on"
+    );
+    let told = requests
+        .iter()
+        .find(|request| request.target == "/writes")
+        .expect("it is asked");
+    assert_eq!(told.header("idempotency-key"), Some("k:writes"));
 }

@@ -1,5 +1,6 @@
 //! Shows which answers are compressed, route by route.
 
+use super::wrapped;
 use crate::config::size_text;
 use crate::plan::Plan;
 use crate::plan::outline::{CompressionOutline, RouteOutline};
@@ -25,16 +26,15 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
             false => names.join(", "),
         };
         match compression {
-            None => format!("{names}: nothing"),
-            Some(compression) => format!(
-                "{names}: {}, from {} on; {}",
-                compression.codings.join(", "),
-                size_text(compression.minimum_bytes),
-                compression.types.join(", "),
-            ),
+            None => wrapped::lines(&format!("{names}: nothing"), [""; 0]),
+            Some(compression) => {
+                let codings = compression.codings.join(", ");
+                let from = size_text(compression.minimum_bytes);
+                wrapped::lines(&format!("{names}: {codings}, from {from} on;"), &compression.types)
+            }
         }
     };
-    found.iter().map(line).collect()
+    found.iter().flat_map(line).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 
+use super::forward::{self, ForwardedField};
 use super::part::Part;
 use crate::config::asked::Shape;
 use crate::config::mistake::{Code, Mistake};
@@ -32,6 +33,9 @@ pub struct Aggregate {
     pub status: Option<At<String>>,
     /// Header fields that are passed on: from which parts, in this order.
     pub headers: NamedMap<Vec<At<String>>>,
+    /// Header fields of the caller's that parts get, beside those that the gateway writes: `all`, or their names. Left
+    /// out: all but `Cookie`, and credentials that the gateway did not take.
+    pub forward: Option<Vec<At<ForwardedField>>>,
     /// Parts by name, in the order in which they are merged; at most 256.
     pub parts: NamedMap<Part>,
 }
@@ -122,6 +126,7 @@ impl Read for Aggregate {
                 body_limit: f.within("body_limit", ByteSize(16 << 20), ByteSize(1)..=ByteSize(256 << 20)),
                 status: f.optional("status"),
                 headers,
+                forward: forward::read(f),
                 parts: parts?,
             })
         })?

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::fallback::Fallback;
+use super::forward::{self, ForwardedField};
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
 use crate::config::asked::Shape;
@@ -32,6 +33,8 @@ pub struct Part {
     pub query: NamedMap<At<String>>,
     /// Header fields that are sent; values may hold placeholders.
     pub headers: NamedMap<At<String>>,
+    /// Header fields of the caller's that the part gets, in place of `forward` of the aggregate.
+    pub forward: Option<Vec<At<ForwardedField>>>,
     /// Body that is sent as JSON. Texts in it may hold placeholders; a text that is one placeholder becomes its value,
     /// whatever its kind.
     pub body: Option<At<Document>>,
@@ -154,6 +157,7 @@ impl Read for Part {
                 missing: f.optional("missing").unwrap_or(OnMissing::Fail),
                 query,
                 headers: headers(f, "headers"),
+                forward: forward::read(f),
                 needs: f.list("needs"),
                 required: f.or("required", false),
                 time_limit,

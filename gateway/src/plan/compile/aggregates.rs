@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aggregate::{
-    Aggregate, Conflict, Errors, ForEach, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall, PartDraft,
-    PartFallback, PartSettingIds, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, Subject, Test, When,
+    Aggregate, Conflict, Errors, ForEach, Forwarded, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall,
+    PartDraft, PartFallback, PartSettingIds, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, Subject, Test,
+    When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::headers::rules::why_kept;
@@ -39,14 +40,17 @@ pub(super) fn compile(
         // Compiled with the heads of the parts.
         status: _,
         headers: _,
+        forward: forwarded,
         parts,
     } = written;
     let names: Vec<&str> = parts.names().collect();
+    check_forwarded(compiler, forwarded.as_deref());
     let mut drafts = Vec::new();
     let mut calls = Vec::new();
     for (name, part) in parts.iter() {
         let path = format!("routes.{route}.aggregate.parts.{name}");
-        let call = part_call(compiler, &path, part, parameters, &names, backends);
+        let forward = part.forward.as_deref().or(forwarded.as_deref());
+        let call = part_call(compiler, &path, (part, forward), parameters, &names, backends);
         drafts.push(draft(name, part, call.as_ref()));
         if let Some(limit) = part.time_limit.as_ref().filter(|limit| limit.value > route_limit) {
             compiler.mistake(
@@ -142,7 +146,7 @@ pub(super) fn compile(
 fn part_call(
     compiler: &mut Compiler<'_>,
     path: &str,
-    part: &config::Part,
+    (part, forwarded): (&config::Part, Option<&[At<config::ForwardedField>]>),
     parameters: &HashSet<String>,
     parts: &[&str],
     backends: &Backends,
@@ -153,6 +157,7 @@ fn part_call(
         method,
         query,
         headers,
+        forward,
         body,
         when: condition,
         for_each: elements,
@@ -172,6 +177,7 @@ fn part_call(
         collection: _,
     } = part;
     compiler.resolve("backend", backend, &compiler.config.backends);
+    check_forwarded(compiler, forward.as_deref());
     let scope = Scope {
         parameters,
         parts,
@@ -211,6 +217,7 @@ fn part_call(
         target: target?,
         query: query.into_iter().collect::<Option<_>>()?,
         headers: headers.into_iter().collect::<Option<_>>()?,
+        forward: forwarded.map_or(Forwarded::AllButCredentials, forwarded_fields),
         body: transposed(body)?,
         when: transposed(when)?,
         for_each: transposed(over)?,
@@ -250,6 +257,33 @@ fn check_name(compiler: &mut Compiler<'_>, name: &At<String>, of: &str) {
         let message = format!("{of} cannot stand under an empty name");
         let hint = "leave it out, or write `group: .` to merge a part at the root";
         compiler.mistake(Mistake::new(Code::BadValue, name.span(), message).hint(hint));
+    }
+}
+
+fn forwarded_fields(written: &[At<config::ForwardedField>]) -> Forwarded {
+    let names: Option<Arc<[HeaderName]>> = written
+        .iter()
+        .map(|field| match &field.value {
+            config::ForwardedField::All => None,
+            config::ForwardedField::Named(name) => Some(name.clone()),
+        })
+        .collect();
+    names.map_or(Forwarded::All, Forwarded::Named)
+}
+
+/// Reports fields that parts do not get from the caller whatever is written.
+fn check_forwarded(compiler: &mut Compiler<'_>, written: Option<&[At<config::ForwardedField>]>) {
+    for field in written.unwrap_or_default() {
+        if let config::ForwardedField::Named(name) = &field.value
+            && let Some(why) = Forwarded::why_never(name)
+        {
+            let message = format!("no part gets `{name}` of the caller's");
+            compiler.mistake(
+                Mistake::new(Code::Conflict, field.span(), message)
+                    .label(why)
+                    .hint("take it out"),
+            );
+        }
     }
 }
 

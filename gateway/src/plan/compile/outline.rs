@@ -7,8 +7,8 @@ use crate::plan::Route;
 use crate::plan::calls::FanOut;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::outline::{
-    AccessOutline, CacheOutline, ForEachOutline, LimitOutline, MatchOutline, MirrorOutline, Outline, PartOutline,
-    RouteOutline, SplitOutline, TargetOutline,
+    AccessOutline, CacheOutline, ForEachOutline, ForwardedOutline, LimitOutline, MatchOutline, MirrorOutline, Outline,
+    PartOutline, RouteOutline, SplitOutline, TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -429,7 +429,7 @@ fn target(written: &config::Target) -> TargetOutline {
             parts: aggregate
                 .parts
                 .iter()
-                .map(|(name, part)| self::part(name, part))
+                .map(|(name, part)| self::part(name, part, aggregate))
                 .collect(),
         },
         config::Target::Respond(respond) => TargetOutline::Respond {
@@ -491,7 +491,8 @@ fn mirror(written: &config::Mirror) -> MirrorOutline {
     }
 }
 
-fn part(name: &Arc<str>, written: &config::Part) -> PartOutline {
+fn part(name: &Arc<str>, written: &config::Part, aggregate: &config::Aggregate) -> PartOutline {
+    let forward = written.forward.as_ref().or(aggregate.forward.as_ref());
     PartOutline {
         name: Arc::clone(name),
         backend: written.backend.value.clone(),
@@ -500,6 +501,21 @@ fn part(name: &Arc<str>, written: &config::Part) -> PartOutline {
         time_limit_ms: written.time_limit.as_ref().map(|limit| millis(**limit)),
         needs: texts(&written.needs),
         method: written.method.to_string(),
+        forward: match forward {
+            None => ForwardedOutline::Word("all_but_credentials"),
+            Some(fields) if fields.iter().any(|field| field.value == config::ForwardedField::All) => {
+                ForwardedOutline::Word("all")
+            }
+            Some(fields) => ForwardedOutline::Names(
+                fields
+                    .iter()
+                    .filter_map(|field| match &field.value {
+                        config::ForwardedField::Named(name) => Some(name.to_string()),
+                        config::ForwardedField::All => None,
+                    })
+                    .collect(),
+            ),
+        },
         conditional: written.when.is_some(),
         for_each: written.for_each.as_ref().map(|for_each| ForEachOutline {
             over: for_each.over.value.clone(),

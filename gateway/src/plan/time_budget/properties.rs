@@ -267,6 +267,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
             let body = Selection::of(&body, &aggregate.body_paths);
             let until = deadline.moment();
             let request = aggregate::Request {
+                not_taken: &[],
                 method: &http::Method::GET,
                 captures: &Captures::new("", &[], Default::default()),
                 query: &Query::default(),
