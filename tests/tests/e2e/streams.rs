@@ -136,7 +136,11 @@ async fn a_stream_without_a_slot_of_its_own_ends_at_the_deadline_of_its_call() {
     for _ in 0..10 {
         assert!(exempt.piece().await.expect("it goes on").is_some());
     }
-    assert!(gateway.stdout().contains("all slots for streams were taken"));
+    eventually(SOON, "the log says why", || async {
+        let log = gateway.stdout();
+        log.contains("all slots for streams were taken").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
