@@ -274,7 +274,7 @@ impl ResponseCache {
         };
         let (answer, has_room) = match self.store.detached(answer) {
             Ok(answer) => (Arc::new(answer), true),
-            Err(answer) => (Arc::new(answer), false),
+            Err(answer) => (Arc::from(answer), false),
         };
         let (now, until) = (arrival.moment, storable.freshness.useful_until(can_be_confirmed));
         let base = keys.of(storable.audience);

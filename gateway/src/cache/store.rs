@@ -123,12 +123,12 @@ impl AnswerStore {
 
     /// Copies an answer into new memory, so that it no longer holds the buffer it was received in. Returns it as it is if
     /// too many bodies that were stored are still being sent.
-    pub(super) fn detached(&self, answer: CachedAnswer) -> Result<CachedAnswer, CachedAnswer> {
+    pub(super) fn detached(&self, answer: CachedAnswer) -> Result<CachedAnswer, Box<CachedAnswer>> {
         let length = answer.body.len() as u64;
         let most = self.most.load(Relaxed).saturating_mul(2);
         let fits = |alive: u64| alive.checked_add(length).filter(|all| *all <= most);
         if self.alive.fetch_update(Relaxed, Relaxed, fits).is_err() {
-            return Err(answer);
+            return Err(Box::new(answer));
         }
         let body = CountedBytes {
             bytes: Bytes::copy_from_slice(&answer.body),

@@ -49,7 +49,7 @@ pub(super) fn is_stream(content_type: &[u8]) -> bool {
 
 fn is_encoded(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(CONTENT_ENCODING).iter();
-    let mut codings = lines.flat_map(|line| items(line));
+    let mut codings = lines.flat_map(items);
     codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 

@@ -145,7 +145,7 @@ async fn an_encoded_answer_is_decoded_or_a_failed_part_and_the_log_says_why() {
 
 #[tokio::test]
 async fn a_part_gets_the_fields_that_are_written_for_it() {
-    let (fleet, api) = one_backend("api").await;
+    let (_fleet, api) = one_backend("api").await;
     let config = Config::default().backend("api", api.address(), "retry: off").route(
         "all",
         "{ match: { path: /all }, access: { any_of: [anonymous] }, aggregate: { forward: [cookie, x-wanted], parts: { \

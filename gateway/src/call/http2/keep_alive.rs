@@ -5,9 +5,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 use super::link::Peer;
+use crate::clock;
 
 /// Maximum time in which a peer must acknowledge a PING. A shorter interval also shortens this time.
 const PONG: Duration = Duration::from_secs(10);
@@ -55,6 +56,6 @@ impl KeepAlive {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.timer.as_mut().reset(Instant::now() + time);
+        self.timer.as_mut().reset(clock::instant(clock::now() + time));
     }
 }

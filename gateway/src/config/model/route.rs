@@ -137,7 +137,7 @@ pub enum Target {
         rewrite: Option<At<String>>,
     },
     /// One answer made of the answers of several calls.
-    Aggregate(Aggregate),
+    Aggregate(Box<Aggregate>),
     /// A fixed answer.
     Respond(Respond),
     /// An answer that sends the caller elsewhere.
@@ -372,7 +372,7 @@ fn read_target(f: &mut Fields<'_>) -> Option<Target> {
                 f.push(Mistake::new(Code::Conflict, rewrite.span(), message).label("there is no one path to rewrite"));
             }
             match other {
-                "aggregate" => aggregate.map(Target::Aggregate),
+                "aggregate" => aggregate.map(Box::new).map(Target::Aggregate),
                 "respond" => respond.map(Target::Respond),
                 _ => redirect.map(Target::Redirect),
             }
