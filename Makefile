@@ -4,6 +4,9 @@ CARGO ?= cargo
 # First build after a fresh clone: optimised, without link-time optimisation, with the embedded fleet.
 DEMO = $(CARGO) run --profile demo -p gateway --no-default-features --features demo --
 
+# Tests that run at once. Most of their time is waiting, so there are twice as many as cores, and at least four.
+THREADS = $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores > 2 ? cores * 2 : 4)))
+
 # File in which the tests write how many cases they checked, and the script that adds them up.
 CASES = $(CURDIR)/target/cases
 COUNTED = mkdir -p target && rm -f $(CASES)
@@ -28,7 +31,7 @@ run: ## start the demo: a gateway before an embedded fleet, with curl lines to p
 
 test: ## run all tests: policies, gateway, pretend fleet, end to end, the tour
 	@$(COUNTED)
-	CASES=$(CASES) $(CARGO) test --workspace
+	CASES=$(CASES) RUST_TEST_THREADS=$(THREADS) $(CARGO) test --workspace
 	@$(SUM)
 
 check: ## verify formatting, lints and docs; writes nothing
