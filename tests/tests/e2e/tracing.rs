@@ -168,8 +168,11 @@ async fn an_aggregate_is_one_trace_from_the_caller_to_its_backends() {
     );
     let resource = serde_json::from_slice::<Value>(&export.body).expect("JSON")["resourceSpans"][0]["resource"].clone();
     assert_eq!(attribute(&resource, "service.name"), "edge");
-    let log = std::fs::read_to_string(gateway.path("access.log")).expect("a log");
-    assert!(log.contains(&format!("\"trace_id\":\"{TRACE}\"")), "{log}");
+    eventually(SOON, "the log names the trace", || async {
+        let log = std::fs::read_to_string(gateway.path("access.log")).expect("a log");
+        log.contains(&format!("\"trace_id\":\"{TRACE}\"")).then_some(())
+    })
+    .await;
     gateway
         .metric_becomes("gateway_traces_total", &[("outcome", "exported")], 1.0)
         .await;

@@ -29,10 +29,9 @@ use crate::wire::upload::{UploadWriter, Wanted};
 use crate::wire::write_queue::WriteQueue;
 
 /// Least and largest size in bytes of the room for one read. It grows while reads fill it. A slow head holds the least
-/// one, and thousands of them may be sent at once. What a read of the largest one brings stays in the processor's cache
-/// until it is sent on, and is too little for a kernel that paces large writes (BBR) to set a timer.
+/// one, and thousands of them may be sent at once.
 const LEAST_ROOM: usize = 2 * 1024;
-const MOST_ROOM: usize = 16 * 1024;
+const MOST_ROOM: usize = 64 * 1024;
 /// Size in bytes of a read without a buffer.
 pub(super) const FIRST: usize = 4096;
 
