@@ -8,6 +8,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, HeaderValue};
 
+use crate::header_fields::entity_tags;
+
 /// Bytes of the digest that go into a tag. 16 bytes are enough to make collisions infeasible.
 const LENGTH: usize = 16;
 
@@ -28,23 +30,7 @@ pub(super) fn is_named(tag: &HeaderValue, request: &HeaderMap) -> bool {
     let lines = request.get_all(IF_NONE_MATCH);
     lines.iter().any(|line| {
         let line = line.as_bytes().trim_ascii();
-        line == b"*" || tags(line).any(|other| other == tag.as_bytes())
-    })
-}
-
-/// Returns the tags of a list, without the `W/` prefix. Stops at the first byte that does not fit the list syntax.
-fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = line;
-    std::iter::from_fn(move || {
-        let start = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
-        let tag = &rest[start..];
-        let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
-        let inside = tag.strip_prefix(b"\"")?;
-        // A comma within quotes belongs to the tag.
-        let end = inside.iter().position(|byte| *byte == b'"')? + 2;
-        rest = &tag[end..];
-        let next = rest.trim_ascii_start().first();
-        matches!(next, None | Some(b',')).then(|| &tag[..end])
+        line == b"*" || entity_tags(line).any(|other| other == tag.as_bytes())
     })
 }
 

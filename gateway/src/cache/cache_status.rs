@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// How the cache took part in an answer.
+/// Part that the cache took in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheStatus {
     /// The stored answer, and the seconds for which it stays fresh.

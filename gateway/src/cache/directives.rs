@@ -23,7 +23,7 @@ pub struct AnswerDirectives {
     /// Times in seconds.
     pub max_age: Option<u64>,
     pub s_maxage: Option<u64>,
-    /// Of RFC 5861.
+    /// Seconds (RFC 5861), as is `stale_if_error`.
     pub stale_while_revalidate: Option<u64>,
     pub stale_if_error: Option<u64>,
 }

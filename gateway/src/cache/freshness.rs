@@ -29,7 +29,7 @@ pub struct Arrival {
     pub delay: Duration,
 }
 
-/// How long an answer may be used again.
+/// Time for which an answer may be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
     arrived: Moment,
@@ -55,7 +55,7 @@ pub enum Audience {
     Caller,
 }
 
-/// What may be done with an answer that has come.
+/// Terms on which an answer that has come may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storable {
     pub audience: Audience,
@@ -64,7 +64,7 @@ pub struct Storable {
     pub is_reusable: bool,
 }
 
-/// What a stored answer is good for at one moment.
+/// Use of a stored answer at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Answers the request.

@@ -41,7 +41,7 @@ pub struct CacheTerms {
     pub vary: Box<[HeaderName]>,
 }
 
-/// What the cache needs to know of a GET or HEAD.
+/// Facts of a GET or HEAD that the cache needs.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheRequest<'a> {
     pub route: &'a Arc<str>,
@@ -50,7 +50,7 @@ pub struct CacheRequest<'a> {
     pub tier: &'a str,
     /// Whether the caller has shown a credential.
     pub is_identified: bool,
-    /// What identifies the caller within its tenant: kind of credential, issuer and id, or its address.
+    /// Identity of the caller within its tenant: kind of credential, issuer and id, or its address.
     pub caller: [&'a str; 3],
     /// Claims of a token, where the backend gets them and not the token.
     pub claims: &'a [u8],
@@ -76,7 +76,7 @@ pub struct CacheKeys {
     all: Key,
 }
 
-/// How a request is to be answered.
+/// Next step of answering a request.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// By the stored answer. If it is stale, its caller accepts that.
@@ -96,7 +96,7 @@ pub struct Found {
     pub answer: Arc<CachedAnswer>,
 }
 
-/// What becomes of the answer to a request that was sent to the backend.
+/// Judgement on a backend's answer.
 #[derive(Debug)]
 pub enum Verdict {
     /// The stored answer is still good, and has been renewed.

@@ -1,4 +1,4 @@
-//! What a stored answer needs to be used again: its terms, and whether its resource has changed since.
+//! Facts by which a stored answer may be used again: its terms, and whether its resource has changed since.
 //!
 //! Every URI that has stored answers, or requests under way whose answer may be stored, has an epoch. A change of the
 //! resource begins a new epoch, and then no answer that was asked for before is used, however many there are. So an
