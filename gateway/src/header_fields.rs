@@ -78,22 +78,6 @@ pub fn ratelimit<'a>(balances: impl IntoIterator<Item = Balance<'a>>) -> HeaderV
     value
 }
 
-/// Returns the entity tags of a list (RFC 9110 section 13.1.2), without the `W/` prefix. Stops at the first byte that does not fit the list syntax.
-pub fn entity_tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = line;
-    std::iter::from_fn(move || {
-        let start = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
-        let tag = &rest[start..];
-        let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
-        let inside = tag.strip_prefix(b"\"")?;
-        // A comma within quotes belongs to the tag.
-        let end = inside.iter().position(|byte| *byte == b'"')? + 2;
-        rest = &tag[end..];
-        let next = rest.trim_ascii_start().first();
-        matches!(next, None | Some(b',')).then(|| &tag[..end])
-    })
-}
-
 /// Longest wait that a caller is told, except for a quota. A caller that has to wait longer is told the rest after
 /// that.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(86_400);

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, HeaderValue};
 
-use crate::header_fields::entity_tags;
+use crate::cache::conditional::entity_tags;
 
 /// Bytes of the digest that go into a tag. 16 bytes are enough to make collisions infeasible.
 const LENGTH: usize = 16;

@@ -9,7 +9,6 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::freshness::date;
-use crate::header_fields::entity_tags;
 
 /// Whether the request asks for something that a stored answer does not decide: a part of the answer, or a condition
 /// that only the backend can check.
@@ -55,6 +54,22 @@ impl Conditions {
 fn opaque(tag: &HeaderValue) -> &[u8] {
     let tag = tag.as_bytes();
     tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// Returns the entity tags of a list (RFC 9110 section 13.1.2), without the `W/` prefix. Stops at the first byte that does not fit the list syntax.
+pub fn entity_tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let start = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
+        let tag = &rest[start..];
+        let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+        let inside = tag.strip_prefix(b"\"")?;
+        // A comma within quotes belongs to the tag.
+        let end = inside.iter().position(|byte| *byte == b'"')? + 2;
+        rest = &tag[end..];
+        let next = rest.trim_ascii_start().first();
+        matches!(next, None | Some(b',')).then(|| &tag[..end])
+    })
 }
 
 /// Writes the conditions by which the backend tells whether a stored answer is still good.
