@@ -4,6 +4,7 @@
 //! is down. It speaks to the endpoint as calls do: same protocol, TLS and Host.
 
 mod grpc;
+mod http1;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -11,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, USER_AGENT};
+use http::header::USER_AGENT;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use policies::HealthSettings;
 use policies::health::{Change, Probe, Verdict};
@@ -28,6 +29,9 @@ use super::endpoints::{Endpoint, Pools};
 use super::failure::describe;
 use crate::clock;
 use crate::observe::ProbeOutcome;
+
+/// Value of `User-Agent`, by which a backend knows its probes.
+static AGENT: HeaderValue = HeaderValue::from_static("gateway-health-check");
 
 /// Operator's settings of the probes of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +76,12 @@ impl Backend {
     /// Probes an endpoint once, and records the result. Logs once when the endpoint goes down or comes up.
     pub async fn probe(&self, check: &HealthCheck, endpoint: &Endpoint) {
         let began = clock::now();
-        let result = match tokio::time::timeout(check.time_limit, check.asks.ask(endpoint)).await {
+        let result = match tokio::time::timeout(
+            check.time_limit,
+            check.asks.ask(endpoint, self.settings.pool.answer_fields),
+        )
+        .await
+        {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {:?}", check.time_limit)),
         };
@@ -110,15 +119,19 @@ impl Backend {
 }
 
 impl Asks {
-    /// Asks once. Returns what is wrong in a few words.
-    async fn ask(&self, endpoint: &Endpoint) -> Result<(), String> {
+    /// Asks once. Returns what is wrong in a few words. The answer may have at most `fields` fields.
+    async fn ask(&self, endpoint: &Endpoint, fields: usize) -> Result<(), String> {
         match self {
             Self::Tcp => endpoint.reach().await.map(drop).map_err(in_words),
             Self::Path(path, expected) => {
-                let mut connection = JoinSet::new();
-                let request = request(endpoint, path.clone(), "GET", Bytes::new())?;
-                let answer = exchange(endpoint, request, &mut connection).await?;
-                let status = answer.status();
+                let status = match &endpoint.pools {
+                    Pools::Http1(_) => http1::status(endpoint, path, fields).await?,
+                    Pools::Http2(_) => {
+                        let mut connection = JoinSet::new();
+                        let request = request(endpoint, path.clone(), "GET", Bytes::new())?;
+                        exchange(endpoint, request, &mut connection).await?.status()
+                    }
+                };
                 let is_expected = expected.iter().any(|range| range.contains(&status.as_u16()));
                 is_expected
                     .then_some(())
@@ -146,34 +159,31 @@ fn in_words(error: impl Display) -> String {
     text
 }
 
+/// Returns a request in HTTP/2.
 fn request(
     endpoint: &Endpoint,
     path: PathAndQuery,
     method: &'static str,
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, String> {
-    let builder = Request::builder()
-        .method(method)
-        .header(USER_AGENT, HeaderValue::from_static("gateway-health-check"));
-    let builder = match &endpoint.pools {
-        Pools::Http1(_) => builder.uri(path).header(HOST, endpoint.host()),
-        Pools::Http2(_) => {
-            let scheme = if endpoint.speaks_tls() {
-                Scheme::HTTPS
-            } else {
-                Scheme::HTTP
-            };
-            let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(scheme);
-            parts.authority = Some(endpoint.authority().clone());
-            parts.path_and_query = Some(path);
-            builder.uri(Uri::from_parts(parts).map_err(in_words)?)
-        }
+    let scheme = if endpoint.speaks_tls() {
+        Scheme::HTTPS
+    } else {
+        Scheme::HTTP
     };
-    builder.body(Full::new(body)).map_err(in_words)
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(scheme);
+    parts.authority = Some(endpoint.authority().clone());
+    parts.path_and_query = Some(path);
+    Request::builder()
+        .method(method)
+        .header(USER_AGENT, &AGENT)
+        .uri(Uri::from_parts(parts).map_err(in_words)?)
+        .body(Full::new(body))
+        .map_err(in_words)
 }
 
-/// Sends a request on a new connection, which lasts as long as `connection`. Returns the head of the answer.
+/// Sends a request on a new HTTP/2 connection, which lasts as long as `connection`. Returns the head of the answer.
 async fn exchange(
     endpoint: &Endpoint,
     request: Request<Full<Bytes>>,
@@ -181,21 +191,11 @@ async fn exchange(
 ) -> Result<Response<Incoming>, String> {
     let stream = TokioIo::new(endpoint.reach().await.map_err(in_words)?);
     let failed = |error: hyper::Error| in_words(describe(&error));
-    let answer = match &endpoint.pools {
-        Pools::Http1(_) => {
-            let (mut sender, driver) = http1::handshake(stream).await.map_err(failed)?;
-            connection.spawn(driver);
-            sender.send_request(request).await
-        }
-        Pools::Http2(_) => {
-            let (mut sender, driver) = http2::Builder::new(TokioExecutor::new())
-                .max_header_list_size(16 * 1024)
-                .handshake(stream)
-                .await
-                .map_err(failed)?;
-            connection.spawn(driver);
-            sender.send_request(request).await
-        }
-    };
-    answer.map_err(failed)
+    let (mut sender, driver) = http2::Builder::new(TokioExecutor::new())
+        .max_header_list_size(16 * 1024)
+        .handshake(stream)
+        .await
+        .map_err(failed)?;
+    connection.spawn(driver);
+    sender.send_request(request).await.map_err(failed)
 }

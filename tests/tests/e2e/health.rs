@@ -3,6 +3,7 @@
 
 use fixtures::fleet::{Behaviour, Counts, Fleet, Handle, Recorded};
 use serde_json::{Value, json};
+use tests::abrupt::{Abrupt, Act, Then};
 use tests::configs::{Config, EDGE};
 use tests::http2::{Http2, Manner};
 use tests::tls::Authority;
@@ -123,6 +124,31 @@ async fn a_connection_is_enough_if_that_is_asked_for() {
     assert_eq!(good_answers(&gateway).await, 20);
     a.heal().await;
     endpoint_in(&gateway, &a, "up").await;
+}
+
+/// hyper, among others, would take these answers.
+#[tokio::test]
+async fn an_endpoint_whose_answers_no_call_can_use_is_down() {
+    for (answer, told) in [
+        ("HTTP/1.1 200 OK\ncontent-length: 0\r\n\r\n", "a line ends in LF alone"),
+        (
+            "HTTP/1.1 200 OK\r\nx-folded: a\r\n b\r\ncontent-length: 0\r\n\r\n",
+            "a field line begins with white space (obsolete folding)",
+        ),
+    ] {
+        let writes = answer.as_bytes().to_vec();
+        let backend = Abrupt::http1(Act { writes, then: Then::Leaves }).await;
+        let guards = format!("retry: off, breaker: off, health: {{ path: /, {CHECK} }}");
+        let config = Config::default().backend("odd", backend.address(), &guards);
+        let gateway = Gateway::start(config.open_route("odd", "odd", "").to_string()).await;
+        let error = eventually(SOON, "the endpoint is down", || async {
+            let shown = gateway.admin_json("/api/v1/backends").await;
+            let endpoint = shown["backends"][0]["endpoints"][0].clone();
+            (endpoint["state"] == "down").then(|| endpoint["probe_error"].clone())
+        })
+        .await;
+        assert_eq!(error, told);
+    }
 }
 
 #[tokio::test]
