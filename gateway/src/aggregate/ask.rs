@@ -146,7 +146,7 @@ impl<'a> PartCaller<'a> {
             self.part
                 .render_element(part, self.request, array, (index, item), &lacks)
         };
-        let ask = |element, request| self.ask(Some(element), request, limits);
+        let ask = |element, request| Box::pin(self.ask(Some(element), request, limits));
         for_each(terms, &elements, self.part.body_limit, reservation, make, ask).await
     }
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::StatusCode;
+use smallvec::{SmallVec, smallvec};
 
 use super::draft::OnMissing;
 use super::fault::{Cause, Missing, PartFault};
@@ -117,19 +118,18 @@ impl Outcome {
 #[derive(Clone, Copy)]
 pub struct EndedParts<'v> {
     recipe: &'v Recipe,
-    values: &'v [Option<Arc<Selection>>],
-    statuses: &'v [Option<StatusCode>],
+    states: &'v [PartState],
 }
 
 impl<'v> EndedParts<'v> {
     /// Returns the values that other parts take from a part's answer, or `None` if it has no answer.
     pub fn answer(&self, part: &str) -> Option<&'v Arc<Selection>> {
-        self.values[self.recipe.index_of(part)?].as_ref()
+        self.states[self.recipe.index_of(part)?].value.as_ref()
     }
 
     /// Returns the status of a part's backend, if it answered.
     pub fn status(&self, part: &str) -> Option<StatusCode> {
-        self.statuses[self.recipe.index_of(part)?]
+        self.states[self.recipe.index_of(part)?].status
     }
 }
 
@@ -214,19 +214,35 @@ async fn read(part: &Arc<Part>, called: Called, reservation: &Reservation) -> En
     }
 }
 
+/// What is known of one part.
+#[derive(Default)]
+struct PartState {
+    outcome: Option<Outcome>,
+    status: Option<StatusCode>,
+    /// Size of the answer in bytes.
+    size: usize,
+    /// Values that other parts take from the answer.
+    value: Option<Arc<Selection>>,
+    /// Number of awaited parts that have not ended yet.
+    waiting_for: usize,
+}
+
 struct Progress<'r> {
     recipe: &'r Recipe,
-    outcomes: Vec<Option<Outcome>>,
-    /// Values that other parts splice, by part.
-    values: Vec<Option<Arc<Selection>>>,
-    statuses: Vec<Option<StatusCode>>,
-    /// Size of each part's answer in bytes.
-    sizes: Vec<usize>,
-    /// Number of awaited parts that have not ended yet, by part.
-    waiting_for: Vec<usize>,
+    /// State of each part, in declared order.
+    states: Vec<PartState>,
     ready: VecDeque<usize>,
     /// True once a required part has failed.
     has_fatal_failure: bool,
+}
+
+impl PartState {
+    fn waiting_for(parts: usize) -> Self {
+        Self {
+            waiting_for: parts,
+            ..Self::default()
+        }
+    }
 }
 
 impl<'r> Progress<'r> {
@@ -234,11 +250,10 @@ impl<'r> Progress<'r> {
         let parts = recipe.parts();
         Self {
             recipe,
-            outcomes: vec![None; parts.len()],
-            values: vec![None; parts.len()],
-            statuses: vec![None; parts.len()],
-            sizes: vec![0; parts.len()],
-            waiting_for: parts.iter().map(|part| part.awaits.len()).collect(),
+            states: parts
+                .iter()
+                .map(|part| PartState::waiting_for(part.awaits.len()))
+                .collect(),
             ready: (0..parts.len())
                 .filter(|index| parts[*index].awaits.is_empty())
                 .collect(),
@@ -253,8 +268,7 @@ impl<'r> Progress<'r> {
     ) -> Result<R, Outcome> {
         let earlier = EndedParts {
             recipe: self.recipe,
-            values: &self.values,
-            statuses: &self.statuses,
+            states: &self.states,
         };
         render(index, earlier).map_err(|why| match (why, self.recipe.parts()[index].on_missing) {
             (NotCalled::Unwanted, _) | (NotCalled::Missing(_), OnMissing::Skip) => Outcome::Skipped,
@@ -265,9 +279,10 @@ impl<'r> Progress<'r> {
     }
 
     fn take(&mut self, index: usize, ended: Ended) {
-        self.statuses[index] = ended.status;
-        self.sizes[index] = ended.size;
-        self.values[index] = ended.value;
+        let state = &mut self.states[index];
+        state.status = ended.status;
+        state.size = ended.size;
+        state.value = ended.value;
         self.settle(index, ended.outcome);
     }
 
@@ -284,36 +299,39 @@ impl<'r> Progress<'r> {
             setting: self.recipe.body_limit.map(|limit| limit.by),
             ..PartFault::new(Cause::TooLarge)
         };
-        let outcomes = self.outcomes.into_iter().zip(self.sizes);
-        outcomes
-            .map(|(outcome, size)| match outcome.unwrap_or(Outcome::Cancelled) {
-                Outcome::Data(_) | Outcome::Incomplete(..) if size > room => Outcome::Failed(too_large.clone()),
-                taken @ (Outcome::Data(_) | Outcome::Incomplete(..)) => {
-                    room -= size;
-                    taken
-                }
-                other => other,
-            })
+        self.states
+            .into_iter()
+            .map(
+                |PartState { outcome, size, .. }| match outcome.unwrap_or(Outcome::Cancelled) {
+                    Outcome::Data(_) | Outcome::Incomplete(..) if size > room => Outcome::Failed(too_large.clone()),
+                    taken @ (Outcome::Data(_) | Outcome::Incomplete(..)) => {
+                        room -= size;
+                        taken
+                    }
+                    other => other,
+                },
+            )
             .collect()
     }
 
     /// Records an outcome and the outcomes that follow from it. A loop, not recursion, because one part may settle a
     /// long chain of parts.
     fn settle(&mut self, index: usize, outcome: Outcome) {
-        let mut ended = vec![(index, outcome)];
+        let mut ended: SmallVec<[(usize, Outcome); 1]> = smallvec![(index, outcome)];
         while let Some((index, outcome)) = ended.pop() {
             let part = &self.recipe.parts()[index];
             let is_fatal = part.required && matches!(outcome, Outcome::Failed(_));
-            self.outcomes[index] = Some(outcome);
+            self.states[index].outcome = Some(outcome);
             if is_fatal {
                 // Dependent parts are cancelled, not failed, so that this part is the one reported.
                 self.has_fatal_failure = true;
                 continue;
             }
             for dependent in &part.awaited_by {
-                self.waiting_for[*dependent] -= 1;
+                let waiting_for = &mut self.states[*dependent].waiting_for;
+                *waiting_for -= 1;
                 // Decided only when the last awaited part has ended, so that their order in time does not matter.
-                if self.waiting_for[*dependent] == 0 {
+                if *waiting_for == 0 {
                     match self.blocked_outcome(*dependent) {
                         Some(outcome) => ended.push((*dependent, outcome)),
                         None => self.ready.push_back(*dependent),
@@ -331,7 +349,7 @@ impl<'r> Progress<'r> {
             parts[index]
                 .needs
                 .iter()
-                .map(|need| (&parts[*need].name, &self.outcomes[*need]))
+                .map(|need| (&parts[*need].name, &self.states[*need].outcome))
         };
         let failed = needs().find_map(|(name, outcome)| match outcome {
             Some(Outcome::Failed(fault)) => Some(Outcome::Failed(fault.passed_on(name))),

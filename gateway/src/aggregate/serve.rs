@@ -53,7 +53,8 @@ impl Aggregate {
                 let lacks = |what: &str, why: &str| notes_lack(notes, part, what, why);
                 self.calls[index].render(part, request, earlier, &lacks)
             },
-            |index, rendered| PartCaller::new(self, request, index, notes).call(rendered),
+            // Boxed, because a future of some kilobytes would be moved several times on its way into the set of parts.
+            |index, rendered| Box::pin(PartCaller::new(self, request, index, notes).call(rendered)),
         )
         .await;
         let mut notes = collected.take();
