@@ -137,7 +137,11 @@ async fn an_endpoint_whose_answers_no_call_can_use_is_down() {
         ),
     ] {
         let writes = answer.as_bytes().to_vec();
-        let backend = Abrupt::http1(Act { writes, then: Then::Leaves }).await;
+        let backend = Abrupt::http1(Act {
+            writes,
+            then: Then::Leaves,
+        })
+        .await;
         let guards = format!("retry: off, breaker: off, health: {{ path: /, {CHECK} }}");
         let config = Config::default().backend("odd", backend.address(), &guards);
         let gateway = Gateway::start(config.open_route("odd", "odd", "").to_string()).await;
