@@ -2,7 +2,7 @@
 //! checks. `docs/internals.md` follows a request through them and says how to add things.
 //!
 //! From the top: [`cli`] · [`hand_over`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
-//! [`aggregate`], [`auth`], [`response`] · [`call`], [`limits`] · [`import`], [`observe`] · [`config`], [`headers`] ·
+//! [`aggregate`], [`auth`], [`response`] · [`call`], [`idempotency`], [`limits`] · [`import`], [`observe`] · [`config`], [`headers`] ·
 //! [`usage`], [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
 //! [`cache`], [`clock`], [`files`], [`fingerprint`], [`header_fields`], [`setting`] · the `policies` crate.
 
@@ -28,6 +28,7 @@ mod generated;
 pub mod hand_over;
 pub mod header_fields;
 pub mod headers;
+pub mod idempotency;
 pub mod identity;
 pub mod import;
 pub mod json;

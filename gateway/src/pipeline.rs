@@ -26,6 +26,7 @@ mod decision;
 mod exchange;
 pub mod explain;
 mod fallback;
+mod once;
 mod one_backend;
 mod peer;
 mod record;
@@ -122,6 +123,10 @@ async fn call(
         });
     }
     exchange.wait_for_tokens().await;
+    if let Some(terms) = &request.route.idempotency {
+        let terms = std::sync::Arc::clone(terms);
+        return Box::pin(exchange.call_once(request, body, terms)).await;
+    }
     if exchange.plan.has_cache {
         return Box::pin(exchange.call_with_cache(request, body)).await;
     }

@@ -273,6 +273,8 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
     const DRAINING: Duration = Duration::from_secs(1);
     // Nothing says when the store can be reached again; the gateway tries several times a second.
     const UNCOUNTED: Duration = Duration::from_secs(1);
+    // Nothing says when the answer comes.
+    const IN_USE: Duration = Duration::from_secs(1);
     match rejection {
         Rejection::MalformedRequest { why, .. } => Advice::text("Mend the request before sending it again: ", why),
         Rejection::CredentialsMissing { challenge } => Advice::text(
@@ -299,6 +301,46 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
         ),
         Rejection::OriginNotAllowed(_) => Advice::say(
             "This route is not open to pages of that origin; those who run it can add it to the origins of its cors.",
+        ),
+        Rejection::IdempotencyKeyMissing(_) => Advice::say(
+            "This route does each request once, by the field Idempotency-Key: send a new random value such as a UUID for \
+             each request, and the same one when a request is sent again.",
+        ),
+        Rejection::IdempotencyKeyInvalid { why, .. } => Advice::text(
+            "Send one Idempotency-Key, a string of 1 to 255 characters such as a quoted UUID: ",
+            why,
+        ),
+        Rejection::IdempotencyKeyInUse(_) => Advice::wait(
+            "A request with this Idempotency-Key is under way. Its answer is had by sending the same request again in ",
+            IN_USE,
+        ),
+        Rejection::OutcomeUnknown { kept_for, .. } => Advice {
+            variable: Variable::Number(header_fields::whole_seconds(*kept_for)),
+            after: " s. Find out by other means what became of it, or ask those who run the service, before the same is \
+                    sent with a new key.",
+            ..Advice::say(
+                "A request with this Idempotency-Key was sent, no whole answer came, and it may have been done. So it is \
+                 not sent again while the key is remembered, which is for ",
+            )
+        },
+        Rejection::AnswerNotKept { status, .. } => Advice {
+            variable: Variable::Number(u64::from(*status)),
+            after: ". That answer was too long to be kept. The request is not sent again: look up what it has done.",
+            ..Advice::say("The request with this Idempotency-Key was answered with the status ")
+        },
+        Rejection::IdempotencyKeyReused(_) => Advice::say(
+            "This Idempotency-Key belongs to a request with another method, path, query, content type or body: send a new \
+             key for each request, and exactly the same request with a key that was sent before.",
+        ),
+        Rejection::IdempotencyUnavailable(_) => Advice::wait(
+            "The gateway cannot look up now whether the request was sent before. Nothing was sent; send it again with the \
+             same Idempotency-Key in ",
+            UNCOUNTED,
+        ),
+        Rejection::IdempotencyFull { retry_after, .. } => Advice::wait(
+            "There is no room for another Idempotency-Key of this tenant. Nothing was sent; send it again with the same \
+             key in ",
+            *retry_after,
         ),
         Rejection::NoRoute => {
             Advice::say("Nothing is served here; check host, path and the fields that select a route.")
@@ -473,7 +515,7 @@ mod tests {
             assert_eq!(document.get("violated-policies").is_some(), status == 429, "{reason:?}");
             assert_eq!(
                 field(&response, "retry-after").is_some(),
-                matches!(status, 429 | 503),
+                matches!(status, 429 | 503) || reason == Reason::IdempotencyKeyInUse,
                 "{reason:?}"
             );
             assert_eq!(field(&response, "ratelimit").is_some(), status == 429, "{reason:?}");
@@ -506,6 +548,7 @@ mod tests {
                 Rejection::NoEndpoint { by, .. } => Rejection::NoEndpoint { retry_after: MAX, by },
                 Rejection::Overloaded { by, .. } => Rejection::Overloaded { retry_after: MAX, by },
                 Rejection::KeysUnavailable { by, .. } => Rejection::KeysUnavailable { retry_after: MAX, by },
+                Rejection::IdempotencyFull { by, .. } => Rejection::IdempotencyFull { retry_after: MAX, by },
                 other => other,
             };
             let response = answer(&rejection, "id");
@@ -514,7 +557,10 @@ mod tests {
             };
             let expected = match reason {
                 Reason::QuotaExhausted => "2764800",
-                Reason::Draining | Reason::LimitsUnavailable => "1",
+                Reason::Draining
+                | Reason::LimitsUnavailable
+                | Reason::IdempotencyUnavailable
+                | Reason::IdempotencyKeyInUse => "1",
                 _ => "86400",
             };
             assert_eq!(wait, expected, "{reason:?}");
@@ -690,14 +736,23 @@ mod tests {
             Rejection::TenantDisabled(by),
             Rejection::AddressNotAllowed(by),
             Rejection::OriginNotAllowed(by),
+            Rejection::IdempotencyKeyMissing(by),
+            Rejection::IdempotencyKeyInvalid { why, by },
             Rejection::NoRoute,
             Rejection::MethodNotAllowed {
                 allow: HeaderValue::from_static("GET, HEAD"),
                 by: None,
             },
             Rejection::RequestTimeout(Some(by)),
+            Rejection::IdempotencyKeyInUse(by),
+            Rejection::OutcomeUnknown {
+                kept_for: Duration::from_secs(60),
+                by,
+            },
+            Rejection::AnswerNotKept { status: 201, by },
             Rejection::BodyTooLarge(Configured { value: 1024, by }),
             Rejection::UriTooLong,
+            Rejection::IdempotencyKeyReused(by),
             Rejection::WebSocketVersion,
             Rejection::RateLimited(violation()),
             Rejection::QuotaExhausted(violation()),
@@ -714,6 +769,8 @@ mod tests {
             Rejection::Overloaded { retry_after, by: None },
             Rejection::KeysUnavailable { retry_after, by: None },
             Rejection::LimitsUnavailable(by),
+            Rejection::IdempotencyUnavailable(by),
+            Rejection::IdempotencyFull { retry_after, by },
             Rejection::Draining,
             Rejection::OutOfTime(None),
             Rejection::BackendTimeout(by),

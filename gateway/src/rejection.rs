@@ -75,13 +75,33 @@ reasons! {
     AddressNotAllowed(SettingId): 403 PermissionDenied "address_not_allowed" "Address not allowed";
     /// The route is closed to pages of the request's origin.
     OriginNotAllowed(SettingId): 403 PermissionDenied "origin_not_allowed" "Origin not allowed";
+    /// The route wants a key and the request has none.
+    IdempotencyKeyMissing(SettingId): 400 InvalidArgument "idempotency_key_missing" "Idempotency-Key is missing";
+    /// The key cannot be read or used; `why` tells what to correct.
+    IdempotencyKeyInvalid { why: &'static str, by: SettingId }: 400 InvalidArgument "idempotency_key_invalid" "Idempotency-Key cannot be used";
     NoRoute: 404 Unimplemented "no_route" "No such route";
     MethodNotAllowed { allow: HeaderValue, by: Option<SettingId> }: 405 Unimplemented "method_not_allowed" "Method not allowed";
     /// The caller sent its request too slowly. Holds `None` if the caller set the time itself.
     RequestTimeout(Option<SettingId>): 408 DeadlineExceeded "request_timeout" "Request came too slowly";
+    /// The request with this key is under way.
+    IdempotencyKeyInUse(SettingId): 409 Aborted "idempotency_key_in_use" "A request is outstanding for this Idempotency-Key";
+    /// The request with this key may have been done, and its answer never came.
+    OutcomeUnknown {
+        /// Time for which the key is still remembered.
+        kept_for: Duration,
+        by: SettingId,
+    }: 409 FailedPrecondition "idempotency_outcome_unknown" "Outcome of the request with this Idempotency-Key is unknown";
+    /// The request with this key was answered, and the answer was not stored.
+    AnswerNotKept {
+        /// Status of the answer.
+        status: u16,
+        by: SettingId,
+    }: 409 FailedPrecondition "idempotency_answer_not_kept" "Answer to the request with this Idempotency-Key was not kept";
     /// Holds the largest allowed body in bytes.
     BodyTooLarge(Configured<u64>): 413 ResourceExhausted "body_too_large" "Request body too large";
     UriTooLong: 414 ResourceExhausted "uri_too_long" "Request URI too long";
+    /// The key belongs to another request.
+    IdempotencyKeyReused(SettingId): 422 InvalidArgument "idempotency_key_reused" "Idempotency-Key is already used";
     /// The request asks for a version of WebSockets that is not spoken here.
     WebSocketVersion: 426 Unimplemented "websocket_version" "WebSocket version not supported";
     RateLimited(Box<Violation>): 429 ResourceExhausted "rate_limited" "Rate limit exceeded";
@@ -109,6 +129,10 @@ reasons! {
     KeysUnavailable { retry_after: Duration, by: Option<SettingId> }: 503 Unavailable "keys_unavailable" "Keys of the token's issuer are not here";
     /// The store that a limit is counted in cannot be reached, and the config says that such requests are refused.
     LimitsUnavailable(SettingId): 503 Unavailable "limits_unavailable" "Limits cannot be counted";
+    /// The store of idempotency keys cannot be reached, and the config says that such requests are refused.
+    IdempotencyUnavailable(SettingId): 503 Unavailable "idempotency_unavailable" "Idempotency-Key cannot be looked up";
+    /// The tenant has as many idempotency keys as there is room for.
+    IdempotencyFull { retry_after: Duration, by: SettingId }: 503 Unavailable "idempotency_full" "No room for another Idempotency-Key";
     Draining: 503 Unavailable "draining" "Gateway is shutting down";
     /// The request's own time ran out before a backend had used its share of it. Holds `None` if the caller set the time.
     OutOfTime(Option<SettingId>): 504 DeadlineExceeded "out_of_time" "Request ran out of time";
@@ -126,6 +150,8 @@ pub enum GrpcCode {
     DeadlineExceeded = 4,
     PermissionDenied = 7,
     ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
@@ -214,6 +240,14 @@ impl Rejection {
             | Self::BackendBroken(by)
             | Self::BackendInvalid(by)
             | Self::LimitsUnavailable(by)
+            | Self::IdempotencyKeyMissing(by)
+            | Self::IdempotencyKeyInvalid { by, .. }
+            | Self::IdempotencyKeyInUse(by)
+            | Self::OutcomeUnknown { by, .. }
+            | Self::AnswerNotKept { by, .. }
+            | Self::IdempotencyKeyReused(by)
+            | Self::IdempotencyUnavailable(by)
+            | Self::IdempotencyFull { by, .. }
             | Self::BackendTimeout(by) => Some(*by),
             Self::MalformedRequest { by, .. }
             | Self::MethodNotAllowed { by, .. }

@@ -24,7 +24,7 @@ const FLOORS: [&[&str]; 17] = [
     &["config", "headers", "usage"],
     &["import", "observe"],
     &["store"],
-    &["call", "limits"],
+    &["call", "idempotency", "limits"],
     &["aggregate", "auth", "response"],
     &["tenancy"],
     &["plan"],

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::{dashboard, problem};
 
 /// Name and text of each page.
-const PAGES: [(&str, &str); 12] = [
+const PAGES: [(&str, &str); 13] = [
     ("refusals.md", include_str!("../../docs/refusals.md")),
     ("operations.md", include_str!("../../docs/operations.md")),
     ("resilience.md", include_str!("../../docs/resilience.md")),
@@ -17,6 +17,7 @@ const PAGES: [(&str, &str); 12] = [
     ("aggregation.md", include_str!("../../docs/aggregation.md")),
     ("compression.md", include_str!("../../docs/compression.md")),
     ("cache.md", include_str!("../../docs/cache.md")),
+    ("idempotency.md", include_str!("../../docs/idempotency.md")),
     ("discovery.md", include_str!("../../docs/discovery.md")),
     ("metrics.md", include_str!("../../docs/metrics.md")),
     ("usage.md", include_str!("../../docs/usage.md")),

@@ -24,6 +24,7 @@ mod explain;
 mod health;
 mod history;
 mod host;
+mod idempotency;
 mod key;
 mod keys;
 mod list_query;
@@ -238,6 +239,9 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/reload", post(changes::reload))
         .route("/api/v1/drain", post(changes::drain))
         .route("/api/v1/cache/purge", post(cache::purge))
+        .route("/api/v1/idempotency", get(idempotency::show))
+        .route("/api/v1/idempotency/find", post(idempotency::find))
+        .route("/api/v1/idempotency/release", post(idempotency::release))
         .route("/api/v1/backends/{name}/breaker", post(changes::force_breaker))
         .route("/api/v1/backends/{name}/endpoints", post(changes::drain_endpoint))
         .route("/", get(dashboard::page))

@@ -158,6 +158,36 @@ const OPERATIONS: &[Operation] = &[
         200,
     ),
     (
+        "/api/v1/idempotency",
+        "get",
+        Needs::Read,
+        "List idempotency keys whose request is under way, or whose outcome is unknown",
+        LIST,
+        None,
+        "IdempotencyKeys",
+        200,
+    ),
+    (
+        "/api/v1/idempotency/find",
+        "post",
+        Needs::All,
+        "Show one idempotency key",
+        &[],
+        Some("WantedKey"),
+        "IdempotencyKey",
+        200,
+    ),
+    (
+        "/api/v1/idempotency/release",
+        "post",
+        Needs::All,
+        "Free an idempotency key, so that a request with it is sent again",
+        &[],
+        Some("WantedKey"),
+        "ReleasedKey",
+        200,
+    ),
+    (
         "/api/v1/backends/{name}/endpoints",
         "post",
         Needs::All,
@@ -620,6 +650,9 @@ fn schemas() -> Value {
             "state": { "enum": ["open", "closed", "auto"] } } },
         "Purge": { "type": "object", "minProperties": 1, "maxProperties": 1, "properties": {
             "route": text(), "uri": text(), "all": { "const": true } } },
+        "WantedKey": { "type": "object", "additionalProperties": false, "required": ["route", "tenant", "key"],
+            "properties": { "route": text(), "tenant": text(), "caller": text(), "key": text() } },
+        "IdempotencyKeys": page("keys", "IdempotencyKey"),
         "Drain": { "type": "object", "required": ["address", "state"], "properties": {
             "address": text(), "state": { "enum": ["drained", "auto"] } } },
     });

@@ -71,6 +71,12 @@ fn sample(admin: &Admin, page: &mut Page) {
     page.put(Family::CacheBytes, &[], stored.bytes);
     page.put(Family::CacheEntries, &[], stored.entries);
     page.put(Family::CacheEvictions, &[], stored.evicted);
+    let keys = gateway.state.idempotency.size();
+    page.put(Family::IdempotencyBytes, &[], keys.bytes);
+    for (state, count) in keys.counts {
+        page.put(Family::IdempotencyKeys, &[state.as_str()], count);
+    }
+    page.put(Family::IdempotencyForgotten, &[], keys.forgotten);
     page.put(Family::MirroredBytes, &[], gateway.state.copied.held());
     for listener in &gateway.live.load().edge.listeners {
         let shown = listener.tls.iter().flat_map(|tls| tls.shown.iter());

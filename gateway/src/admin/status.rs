@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::cache::StoredAnswers;
+use super::idempotency::KeysInMemory;
 use super::list_query::NoParameters;
 use super::shared_store::StoreView;
 use super::state::Admin;
@@ -52,6 +53,8 @@ pub(super) struct Status {
     revocations: Map<String, Value>,
     /// Store of answers: those of the response cache, and the last good ones of fallbacks.
     stored_answers: StoredAnswers,
+    /// Idempotency keys in memory; none if they are in the shared store.
+    idempotency: KeysInMemory,
     /// Store that replicas share; `null` without one.
     limits_store: Option<StoreView>,
     /// Number of access log lines that were dropped because the log could not keep up.
@@ -340,6 +343,7 @@ impl Status {
             revocations: revocations::summary(admin),
             limits_store: gateway.state.shared_store.get().map(|store| StoreView::of(store)),
             stored_answers: StoredAnswers::of(gateway.state.responses.store()),
+            idempotency: KeysInMemory::of(&gateway.state.idempotency),
             access_log_dropped: observer.access_log.dropped(),
         }
     }

@@ -63,6 +63,8 @@ pub struct StoreSize {
 pub struct PendingBody {
     store: Arc<AnswerStore>,
     bytes: BytesMut,
+    /// Longest body, in bytes.
+    longest: usize,
 }
 
 /// Identifies everything that an answer may depend on.
@@ -207,15 +209,30 @@ impl AnswerStore {
 
 impl PendingBody {
     pub fn begin(store: Arc<AnswerStore>) -> Self {
-        let bytes = BytesMut::new();
-        Self { store, bytes }
+        Self {
+            store,
+            bytes: BytesMut::new(),
+            longest: BODY_LIMIT,
+        }
+    }
+
+    /// Lowers the length of the longest body that is gathered.
+    #[must_use]
+    pub fn up_to(mut self, longest: usize) -> Self {
+        self.longest = self.longest.min(longest);
+        self
+    }
+
+    /// Returns whether a body of at least this length in bytes is too long.
+    pub fn is_too_long(&self, length: u64) -> bool {
+        length > self.longest as u64
     }
 
     /// Adds a piece of the body. Returns false if the answer is too long to be kept, or the limit for all such answers
     /// is reached.
     #[must_use]
     pub fn add(&mut self, piece: &[u8]) -> bool {
-        if self.bytes.len() + piece.len() > BODY_LIMIT {
+        if self.bytes.len() + piece.len() > self.longest {
             return false;
         }
         let more = piece.len() as u64;

@@ -205,6 +205,11 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         &[("to", "to: b"), ("percent", "percent: 1")],
     ),
     place("{ LISTENERS, ROUTES, cache: @ }", &[]),
+    place("{ LISTENERS, ROUTES, idempotency: @ }", &[]),
+    place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, backend: b, idempotency: @ } } }",
+        &[],
+    ),
     place(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, backend: b, cache: @ } } }",
         &[],

@@ -139,6 +139,8 @@ pub fn take_effect(plan: &Plan, state: &State) {
         backend.take_effect(now.moment);
     }
     state.responses.store().resize(plan.stored_bytes, now.moment);
+    let (most, forgets) = plan.idempotency_room;
+    state.idempotency.set(most, forgets);
     state.copied.resize(plan.edge.mirrored_total);
     state.observer.usage.set(plan.edge.usage.as_deref());
     for mirror in plan.listed.iter().filter_map(|route| route.mirror.as_ref()) {

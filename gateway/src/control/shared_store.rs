@@ -34,6 +34,7 @@ impl SharedStore {
         let (call_limit, lease_time) = (settings.call_limit, settings.lease_time);
         let store = Store::start(settings, runtime.handle());
         let _ = state.shared_store.set(Arc::clone(&store));
+        state.idempotency.use_store(Arc::clone(&store));
         let leasing = Arc::clone(&state.accounts.leasing);
         let renewals = leasing.start(store.replica(), call_limit, lease_time);
         let (is_up, seen) = watch::channel(store.state().is_up());

@@ -7,8 +7,8 @@
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, CallerOutcome, Class,
     ConnectionRefusal, ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay,
-    Label, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome,
-    TraceOutcome, Verification,
+    IdempotencyResult, Label, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop,
+    StoreOutcome, TraceOutcome, Verification,
 };
 use crate::compression::Coding;
 use crate::rejection::Reason;
@@ -78,6 +78,14 @@ families! {
         "Stored answers, the last good ones of fallbacks included";
     CacheEvictions: Counter "gateway_cache_evictions_total" []
         "Stored answers that were removed to make room";
+    IdempotencyRequests: Counter "gateway_idempotency_requests_total" ["route", "result": IdempotencyResult]
+        "Requests of routes with idempotency, but for safe methods, by what became of them";
+    IdempotencyBytes: Gauge "gateway_idempotency_bytes" []
+        "Memory of idempotency keys and their answers, of idempotency.max_bytes; none of them is in the shared store";
+    IdempotencyKeys: Gauge "gateway_idempotency_keys" ["state"]
+        "Idempotency keys in memory; one whose request was lost counts as running";
+    IdempotencyForgotten: Counter "gateway_idempotency_forgotten_total" []
+        "Answered idempotency keys that were forgotten before their time to make room";
     MirroredRequests: Counter "gateway_mirrored_requests_total" ["route", "outcome": MirrorOutcome]
         "Requests chosen to be copied to the mirror of their route, by what became of the copy";
     MirroredInFlight: Gauge "gateway_mirrored_requests_in_flight" ["route"]

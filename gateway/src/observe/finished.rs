@@ -29,6 +29,9 @@ impl RouteMetrics {
         if let Some(result) = record.cache {
             self.add(Family::CacheRequests, result);
         }
+        if let Some(result) = record.idempotency {
+            self.add(Family::IdempotencyRequests, result);
+        }
         if record.complete == Some(false) {
             self.add(Family::PartialResponses, ());
         }

@@ -141,6 +141,40 @@ labels! {
         Bypass = "bypass",
     }
 
+    /// What became of a request on a route with `idempotency`.
+    IdempotencyResult {
+        /// The backend's answer, which is stored.
+        Kept = "kept",
+        /// The backend's answer, of which the status alone is stored.
+        NotKept = "not_kept",
+        /// Nothing was done, and the key is free again.
+        Released = "released",
+        /// The backend may have acted, and gave no whole answer.
+        Unknown = "unknown",
+        /// The stored answer.
+        Replayed = "replayed",
+        /// Refused: the request with the key is under way.
+        Running = "running",
+        /// Refused: the key belongs to another request.
+        Reused = "reused",
+        /// Refused: the outcome of the request with the key is unknown, or its answer was not stored.
+        Locked = "locked",
+        /// Refused: there is no key.
+        Missing = "missing",
+        /// Refused: the key cannot be used.
+        Invalid = "invalid",
+        /// Refused: there is no room for the key.
+        Full = "full",
+        /// Refused: the shared store does not answer.
+        Unavailable = "unavailable",
+        /// Passed on although the shared store does not answer.
+        Unprotected = "unprotected",
+        /// The caller left or gave up, and the call went on.
+        GoesOn = "goes_on",
+        /// Passed on, since it has no key and needs none.
+        WithoutKey = "without_key",
+    }
+
     /// Result of a call to a backend, or of one attempt.
     Outcome {
         /// A response with a status that does not count as a failure.
@@ -478,6 +512,7 @@ mod tests {
         check::<Coding>();
         check::<FallbackKind>();
         check::<CacheResult>();
+        check::<IdempotencyResult>();
         check::<Outcome>();
         check::<AttemptOutcome>();
         check::<Admission>();

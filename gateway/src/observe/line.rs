@@ -68,6 +68,8 @@ pub(super) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<&'static str>,
     #[serde(skip_serializing_if = "Not::not")]
     aborted: bool,
@@ -124,6 +126,7 @@ impl<'a> Line<'a> {
             bytes_plain: record.coding.map(|_| record.bytes_plain),
             complete: record.complete,
             cache: record.cache.map(|result| result.as_str()),
+            idempotency: record.idempotency.map(|result| result.as_str()),
             fallback: record.fallbacks.first().map(|kind| kind.as_str()),
             aborted: record.aborted,
             fault: record.fault(),

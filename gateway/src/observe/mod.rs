@@ -50,8 +50,8 @@ pub use families::{Family, families};
 pub use labels::{
     Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, ConnectionRefusal,
     ConnectionState, CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay,
-    LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome,
-    Verification,
+    IdempotencyResult, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome,
+    TraceOutcome, Verification,
 };
 pub use metrics::Registry;
 pub use page::{Format, Page};

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::attempts::Attempts;
 use super::counters::RouteMetrics;
 use super::decided::Decided;
-use super::labels::{CacheResult, CallerKind, FallbackKind, Outcome};
+use super::labels::{CacheResult, CallerKind, FallbackKind, IdempotencyResult, Outcome};
 use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
 use super::traces::SpanContext;
@@ -88,6 +88,8 @@ pub struct RequestRecord {
     pub fallbacks: SmallVec<[FallbackKind; 4]>,
     /// How the response cache took part; `None` on routes without a cache.
     pub cache: Option<CacheResult>,
+    /// What became of the request; `None` on routes without `idempotency`.
+    pub idempotency: Option<IdempotencyResult>,
     /// True if the response broke off after its head was sent.
     pub aborted: bool,
     fault: Option<Cow<'static, str>>,

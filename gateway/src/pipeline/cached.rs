@@ -117,16 +117,10 @@ impl Exchange<'_> {
         request: Box<AuthorizedRequest<'_>>,
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
-        let (host, target) = (host_of(&request), target_of(&request));
+        let change = Change::of(&request, &self.plan.responses);
         let answered = self.call_target(request, body).await;
-        if let Ok(response) = &answered
-            && (response.status().is_success() || response.status().is_redirection())
-        {
-            let cache = &self.plan.responses;
-            cache.invalidate(&host, &target);
-            for changed in conditional::changed_targets(response.headers(), &host, &target) {
-                cache.invalidate(&host, &changed);
-            }
+        if let Ok(response) = &answered {
+            change.end_use(response.status(), response.headers());
         }
         answered
     }
@@ -419,6 +413,34 @@ impl Exchange<'_> {
             detail: Some("stale-if-error"),
         };
         answer_of(asked, &found.answer, status)
+    }
+}
+
+/// A request that may change what is stored.
+pub(super) struct Change {
+    cache: Arc<ResponseCache>,
+    host: String,
+    target: String,
+}
+
+impl Change {
+    pub(super) fn of(request: &AuthorizedRequest<'_>, cache: &Arc<ResponseCache>) -> Self {
+        Self {
+            cache: Arc::clone(cache),
+            host: host_of(request),
+            target: target_of(request),
+        }
+    }
+
+    /// Ends the use of the stored answers that the request has made invalid, if it succeeded.
+    pub(super) fn end_use(&self, status: StatusCode, headers: &HeaderMap) {
+        if !status.is_success() && !status.is_redirection() {
+            return;
+        }
+        self.cache.invalidate(&self.host, &self.target);
+        for changed in conditional::changed_targets(headers, &self.host, &self.target) {
+            self.cache.invalidate(&self.host, &changed);
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::client::address::ClientAddress;
 use crate::clock::Now;
 use crate::headers::MethodOverride;
 use crate::headers::cors::Verdict;
+use crate::idempotency::IdempotencySettingIds;
 use crate::limits::{self, Charge};
 use crate::rejection::{Reason, Rejection};
 use crate::setting::SettingId;
@@ -42,6 +43,8 @@ minimum_rates:
   body: 333B
 overload:
   for: 120ms
+idempotency:
+  max_bytes: 77MiB
 path_policy:
   dot_segments: reject
   double_slash: reject
@@ -104,6 +107,9 @@ routes:
       backslash: keep
     method_override: reject
     upgrade: "off"
+    idempotency:
+      required: true
+      max_answer: 9KiB
     backend: b
   a:
     match: { path: /a }
@@ -220,6 +226,10 @@ fn method_override(plan: &Plan) -> SettingId {
     }
 }
 
+fn once(plan: &Plan) -> &IdempotencySettingIds {
+    &r(plan).idempotency.as_ref().expect("the route has it").ids
+}
+
 fn keys_unavailable(plan: &Plan) -> SettingId {
     let issuer = plan.authenticator.issuers().first().expect("there is an issuer");
     setting(&r(plan).access.refuse_without_keys(issuer.setting()).rejection)
@@ -233,7 +243,7 @@ type DefaultRow = (fn(&Plan) -> SettingId, &'static str, Option<&'static str>);
 
 #[test]
 fn a_written_setting_is_named_with_its_line() {
-    let rows: [Row; 47] = [
+    let rows: [Row; 51] = [
         (|_| SettingId::OVERLOAD, "overload", "for: 120ms"),
         (|_| SettingId::HEAD_BYTES, "request_limits.head", "head: 15KiB"),
         (|_| SettingId::HEAD_FIELDS, "request_limits.headers", "headers: 55"),
@@ -297,6 +307,18 @@ fn a_written_setting_is_named_with_its_line() {
         ),
         (|_| SettingId::BACKSLASH, "path_policy.backslash", "backslash: reject"),
         (keys_unavailable, "callers.jwt.main", "main: {"),
+        (|plan| once(plan).idempotency, "routes.r.idempotency", "required: true"),
+        (
+            |plan| once(plan).required,
+            "routes.r.idempotency.required",
+            "required: true",
+        ),
+        (
+            |plan| once(plan).max_answer,
+            "routes.r.idempotency.max_answer",
+            "max_answer: 9KiB",
+        ),
+        (|plan| once(plan).max_bytes, "idempotency.max_bytes", "max_bytes: 77MiB"),
         (
             |plan| plan.failures.as_ref().unwrap().limit.setting,
             "callers.failures",

@@ -57,6 +57,7 @@ use crate::compression::Compression;
 use crate::files::{FileSet, Stamp};
 use crate::headers::Via;
 use crate::headers::response::ResponseHeaders;
+use crate::idempotency::Records;
 use crate::json::Workspace;
 use crate::limits::store::TermsByOwner;
 use crate::limits::store::local::account_caps::AccountLimits;
@@ -99,6 +100,10 @@ pub struct Plan {
     pub has_cache: bool,
     /// Memory for all stored answers, in bytes.
     pub stored_bytes: u64,
+    /// Records of idempotency keys.
+    pub idempotency: Arc<Records>,
+    /// Memory for these in bytes, and whether answered keys make room for new ones.
+    pub idempotency_room: (u64, bool),
     /// Parses JSON bodies within a memory budget.
     pub workspace: Arc<Workspace>,
     /// HTTP/2 request bodies that have arrived but are not read yet.

@@ -46,6 +46,21 @@ pub struct RouteOutline {
     pub mirror: Option<MirrorOutline>,
     /// `null` without a cache.
     pub cache: Option<CacheOutline>,
+    /// `null` without `idempotency`.
+    pub idempotency: Option<IdempotencyOutline>,
+}
+
+/// How requests of a route are done once.
+#[derive(Debug, Serialize)]
+pub struct IdempotencyOutline {
+    pub required: bool,
+    pub keep_for_ms: u64,
+    pub scope: &'static str,
+    pub max_answer_bytes: u64,
+    pub headers: Vec<String>,
+    pub release_on: Vec<u16>,
+    /// `null` without a shared store.
+    pub when_down: Option<&'static str>,
 }
 
 /// The cache of a route.

@@ -16,6 +16,7 @@ use crate::compression::Compression;
 use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::HeaderRules;
 use crate::headers::{AddedHeaders, MethodOverride};
+use crate::idempotency::IdempotencyTerms;
 use crate::observe::{FallbackKind, RouteMetrics};
 use crate::plan::mirror::RouteMirror;
 use crate::plan::redirect::Redirect;
@@ -48,6 +49,8 @@ pub struct Route {
     pub fallbacks: Vec<Fallback>,
     /// Terms of stored answers; `None` on routes without a cache.
     pub cache: Option<Arc<CacheTerms>>,
+    /// Terms of requests that are done once; `None` on routes without `idempotency`.
+    pub idempotency: Option<Arc<IdempotencyTerms>>,
     /// Requests that another backend gets a copy of; boxed, because most routes have none.
     pub mirror: Option<Box<RouteMirror>>,
     pub target: Target,

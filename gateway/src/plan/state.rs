@@ -19,6 +19,7 @@ use crate::call::endpoints::{EndpointSet, Registry, Source};
 use crate::call::mirror::{CopiedBytes, MirrorState};
 use crate::call::tls::TlsTerms;
 use crate::headers::Via;
+use crate::idempotency::Records;
 use crate::json::Workspace;
 use crate::limits::store::local::Accounts;
 use crate::observe::Observer;
@@ -42,6 +43,8 @@ pub struct State {
     pub accounts: Accounts,
     /// The response cache, with the store of all answers.
     pub responses: Arc<ResponseCache>,
+    /// Records of idempotency keys.
+    pub idempotency: Arc<Records>,
     /// Parses JSON bodies and holds the memory budget for them.
     pub workspace: Arc<Workspace>,
     /// HTTP/2 request bodies that have arrived but are not read yet.
@@ -108,6 +111,8 @@ impl State {
             // Initial cap; the first plan sets its own.
             accounts: Accounts::new(100_000),
             responses: Arc::new(ResponseCache::new(Arc::new(AnswerStore::new(ANSWERS)))),
+            // Initial room; the first plan sets its own.
+            idempotency: Arc::default(),
             workspace: Arc::new(Workspace::new(a_quarter_of_the_cores())),
             parked: Arc::default(),
             loads: Arc::default(),

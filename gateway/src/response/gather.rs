@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 
-use crate::cache::{BODY_LIMIT, PendingBody};
+use crate::cache::PendingBody;
 use crate::call::reply::{Broken, ReplyBody};
 
 /// What came of reading an answer.
@@ -28,7 +28,7 @@ pub struct Resumed {
 
 /// Reads a whole answer, as far as it may be stored.
 pub async fn gather(mut reply: Box<ReplyBody>, mut pending: PendingBody) -> Gathered {
-    if reply.size_hint().lower() > BODY_LIMIT as u64 {
+    if pending.is_too_long(reply.size_hint().lower()) {
         return Gathered::TooMuch(Box::new(Resumed {
             read: Vec::new(),
             reply,

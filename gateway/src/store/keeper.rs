@@ -33,7 +33,7 @@ use super::state::{Health, StoreState};
 use super::trouble::{Failure, Trouble};
 use crate::clock;
 
-/// Most pipelines under way.
+/// Most pipelines under way, of those that wait for a place, and of the others.
 const MOST_CALLS: usize = 64;
 /// Time limit to connect and check.
 const CONNECT_LIMIT: Duration = Duration::from_millis(750);
@@ -82,6 +82,8 @@ pub(super) struct Keeper {
     /// Name of the store's memory as last seen; zero before it was.
     epoch: AtomicU64,
     places: Semaphore,
+    /// Places of calls that wait for one. They must not take those of the counts, which do not wait.
+    patient_places: Semaphore,
     /// Last failure. Locked also while the connection is replaced.
     failure: Mutex<Option<Failure>>,
     lost: Notify,
@@ -120,6 +122,7 @@ impl Keeper {
             }),
             epoch: AtomicU64::new(0),
             places: Semaphore::new(MOST_CALLS),
+            patient_places: Semaphore::new(MOST_CALLS),
             failure: Mutex::new(None),
             lost: Notify::new(),
             counts: CallCounts::default(),
@@ -151,16 +154,28 @@ impl Keeper {
     /// Sends a pipeline and returns its replies, within the call limit. Error replies are among them.
     pub(super) async fn call(&self, pipeline: &Pipeline) -> Result<Replies, Trouble> {
         let began = clock::now();
-        let result = self.call_uncounted(pipeline, began).await;
-        let trouble = match &result {
+        let result = self.call_uncounted(pipeline, began, false).await;
+        self.count(&result, began);
+        result
+    }
+
+    /// Like [`Keeper::call`], but waits for a place among the pipelines under way, within the call limit.
+    pub(super) async fn call_in_turn(&self, pipeline: &Pipeline) -> Result<Replies, Trouble> {
+        let began = clock::now();
+        let result = self.call_uncounted(pipeline, began, true).await;
+        self.count(&result, began);
+        result
+    }
+
+    fn count(&self, result: &Result<Replies, Trouble>, began: Moment) {
+        let trouble = match result {
             Ok(replies) => replies.trouble(),
             Err(trouble) => Some(*trouble),
         };
         self.counts.note(trouble, clock::now().since(began));
-        result
     }
 
-    async fn call_uncounted(&self, pipeline: &Pipeline, began: Moment) -> Result<Replies, Trouble> {
+    async fn call_uncounted(&self, pipeline: &Pipeline, began: Moment, waits: bool) -> Result<Replies, Trouble> {
         let link = self.link.load_full();
         let Some(link) = link else {
             return Err(match self.state().health {
@@ -169,13 +184,20 @@ impl Keeper {
                 Health::Up { .. } => Trouble::Closed,
             });
         };
-        let Ok(_place) = self.places.try_acquire() else {
+        let deadline = clock::instant(began + self.settings.call_limit);
+        let place = match waits {
+            false => self.places.try_acquire().ok(),
+            true => tokio::time::timeout_at(deadline, self.patient_places.acquire())
+                .await
+                .ok()
+                .and_then(Result::ok),
+        };
+        let Some(_place) = place else {
             return Err(Trouble::TooMany);
         };
         // Without a connection it is open, so this is refused only in a race with the last failure.
         let permit = self.breaker.admit(began).map_err(|_| Trouble::Timeout)?;
         let replies = call::send(&link.connection, pipeline);
-        let deadline = clock::instant(began + self.settings.call_limit);
         let result = match tokio::time::timeout_at(deadline, replies).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(

@@ -20,6 +20,7 @@ mod cluster;
 mod command;
 mod connection;
 mod counts;
+mod idempotency;
 mod keeper;
 mod presence;
 mod scripts;
@@ -29,6 +30,7 @@ mod state;
 mod trouble;
 
 pub use command::{Answer, Ask, CentralTerms, Command, StoreKey};
+pub use idempotency::{KeyAsk, KeyCall, KeyReply, KeyTerms, ListedKey, SHARDS};
 pub use presence::Replica;
 pub use settings::{AddressError, Password, Pem, ServerAddress, StoreAddress, StoreSettings};
 pub use spread::Notice;

@@ -44,7 +44,7 @@ macro_rules! counts {
     };
 }
 
-/// Script: of the counts, or of what replicas tell each other.
+/// Script: of the counts, of what replicas tell each other, or of idempotency keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
     Counts,
@@ -52,23 +52,26 @@ pub(super) enum Script {
     Changes,
     Presence,
     Replicas,
+    Idempotency,
 }
 
 impl Script {
-    pub(super) const ALL: [Script; 5] = [
+    pub(super) const ALL: [Script; 6] = [
         Script::Counts,
         Script::Announce,
         Script::Changes,
         Script::Presence,
         Script::Replicas,
+        Script::Idempotency,
     ];
 
-    const TEXTS: [&str; 5] = [
+    const TEXTS: [&str; 6] = [
         counts!("time.lua"),
         text!("time.lua", "announce.lua"),
         text!("changes.lua"),
         text!("time.lua", "presence.lua"),
         text!("time.lua", "replicas.lua"),
+        text!("time.lua", "idempotency.lua"),
     ];
 
     /// The script of the counts, except that it reads the time from one more argument.
@@ -81,7 +84,7 @@ impl Script {
 
     /// Returns the name by which the store knows the script: the SHA-1 of its text.
     pub(super) fn name(self) -> &'static str {
-        static NAMES: LazyLock<[String; 5]> = LazyLock::new(|| Script::TEXTS.map(name));
+        static NAMES: LazyLock<[String; 6]> = LazyLock::new(|| Script::TEXTS.map(name));
         &NAMES[self as usize]
     }
 

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::json::{self, Document, GatherError, Paths, Refusal, Reservation, Selection, WorkspaceError};
+use crate::json::{self, Document, GatherError, Gathered, Paths, Refusal, Reservation, Selection, WorkspaceError};
 use crate::rejection::Rejection;
 use crate::setting::{Configured, SettingId};
 use crate::wire::caller_body::{BodyError, CallerBody};
@@ -31,22 +32,44 @@ pub async fn read(
     reservation: &Reservation,
 ) -> Result<Option<(Selection, usize)>, Rejection> {
     let most = usize::try_from(limit.value).unwrap_or(usize::MAX);
-    let gathered = tokio::time::timeout_at(until, json::gather(body, most, reservation)).await;
-    let whole = match gathered {
-        Err(_) => return Err(Rejection::RequestTimeout(time)),
-        Ok(Err(GatherError::TooLong)) => return Err(Rejection::BodyTooLarge(limit)),
-        Ok(Err(GatherError::Overloaded)) => return Err(WorkspaceError::Overloaded.into()),
-        Ok(Err(GatherError::Broken(error))) => return Err(broken(&error)),
-        Ok(Ok(whole)) => whole,
-    };
-    if whole.is_empty() {
+    let gathered = gathered(body, limit, (until, time), reservation).await?;
+    if gathered.is_empty() {
         return Ok(None);
     }
-    let (length, wanted) = (whole.len(), Arc::clone(wanted));
-    let read = move || Document::check(&whole.into_text(), most).map(|document| Selection::of(&document, &wanted));
+    let (length, wanted) = (gathered.len(), Arc::clone(wanted));
+    let read = move || Document::check(&gathered.into_text(), most).map(|document| Selection::of(&document, &wanted));
     let selection = reservation.read(length, read).await?.map_err(refused)?;
     reservation.shrink_to(selection.size());
     Ok(Some((selection, length)))
+}
+
+/// Returns the whole of `body`, which may have at most `limit` bytes and may be anything.
+///
+/// # Errors
+/// As [`read`], but for those about JSON.
+pub async fn whole(
+    body: CallerBody,
+    limit: Configured<u64>,
+    until: (Instant, Option<SettingId>),
+    reservation: &Reservation,
+) -> Result<Bytes, Rejection> {
+    Ok(gathered(body, limit, until, reservation).await?.into_text())
+}
+
+async fn gathered(
+    body: CallerBody,
+    limit: Configured<u64>,
+    (until, time): (Instant, Option<SettingId>),
+    reservation: &Reservation,
+) -> Result<Gathered, Rejection> {
+    let most = usize::try_from(limit.value).unwrap_or(usize::MAX);
+    match tokio::time::timeout_at(until, json::gather(body, most, reservation)).await {
+        Err(_) => Err(Rejection::RequestTimeout(time)),
+        Ok(Err(GatherError::TooLong)) => Err(Rejection::BodyTooLarge(limit)),
+        Ok(Err(GatherError::Overloaded)) => Err(WorkspaceError::Overloaded.into()),
+        Ok(Err(GatherError::Broken(error))) => Err(broken(&error)),
+        Ok(Ok(gathered)) => Ok(gathered),
+    }
 }
 
 const fn refused(refusal: Refusal) -> Rejection {

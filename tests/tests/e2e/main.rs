@@ -59,6 +59,7 @@ mod http2_corpus;
 mod http2_floods;
 mod http2_interim;
 mod http2_peers;
+mod idempotency;
 mod import;
 mod issuers;
 mod json_limits;

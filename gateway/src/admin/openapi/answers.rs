@@ -15,12 +15,22 @@ const OBJECTS: &[(&str, &str)] = &[
          overload: Worker[], listeners: Listener[], admin: AdminAddress, connections: Connections, \
          requests_in_flight: count, config: ConfigState, breakers: OpenBreakers, degraded_backends: text[], \
          kept_backends: text[], issuers: Issuer[], unknown_tiers: UnknownTiers, revocations: RevocationsState, \
-         stored_answers: StoredAnswers, limits_store: Store?, access_log_dropped: count",
+         stored_answers: StoredAnswers, idempotency: KeysInMemory, limits_store: Store?, access_log_dropped: count",
     ),
     (
         "StoredAnswers",
         "bytes: count, max_bytes: count, answers: count, tenants: count, evicted: count",
     ),
+    (
+        "KeysInMemory",
+        "bytes: count, max_bytes: count, tenants: count, running: count, unknown: count, answered: count, \
+         not_kept: count, forgotten: count",
+    ),
+    (
+        "IdempotencyKey",
+        "route: text, tenant: text, caller: text, key: text, state: text, forgotten_in_seconds: count",
+    ),
+    ("ReleasedKey", "was: text"),
     ("Clock", "time: time, jumps: count, wall_clock_ahead_seconds: number"),
     (
         "Worker",
@@ -81,7 +91,7 @@ const OBJECTS: &[(&str, &str)] = &[
         "Route",
         "name: text, match: Match, access: Access, limits: RouteLimit[], cost: count, time_limit_ms: count, \
          worst_case_ms: count, time_budget: any, fan_out: any, stream: bool, body_limit_bytes: count, reads_json: bool, \
-         edge: Edge, target: any, mirror: Mirror?, cache: RouteCache?, at: Place?, @Traffic, mirrored?: Mirrored, \
+         edge: Edge, target: any, mirror: Mirror?, cache: RouteCache?, idempotency: RouteIdempotency?, at: Place?, @Traffic, mirrored?: Mirrored, \
          cached?: Cached",
     ),
     (
@@ -111,6 +121,11 @@ const OBJECTS: &[(&str, &str)] = &[
         "RouteCache",
         "scope: text, ttl_ms: count?, stale_while_revalidate_ms: count?, stale_if_error_ms: count?, vary: text[], \
          caller_directives: text",
+    ),
+    (
+        "RouteIdempotency",
+        "required: bool, keep_for_ms: count, scope: text, max_answer_bytes: count, headers: text[], \
+         release_on: count[], when_down: text?",
     ),
     (
         "Cached",

@@ -119,6 +119,10 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             word("caching cache_ttl response_cache proxy_cache", "cache: {}"),
             word(
+                "idempotency_key idempotent idempotency_keys deduplicate deduplication",
+                "idempotency: {}",
+            ),
+            word(
                 "traffic_split traffic_splits splits canary weighted_backends weighted_clusters weighted_services",
                 "split: [{ backend: v2, percent: 5 }, { backend: v1 }]",
             ),

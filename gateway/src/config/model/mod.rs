@@ -23,6 +23,7 @@ mod forward;
 mod header_rules;
 mod health;
 mod http_values;
+mod idempotency;
 mod limit;
 mod limits_store;
 mod listener;
@@ -65,6 +66,7 @@ pub use fallback::Fallback;
 pub use forward::ForwardedField;
 pub use header_rules::{HeaderRules, Headers, SecurityHeaders};
 pub use health::{Health, ProbePath, StatusRange, WhenNoneIsUp};
+pub use idempotency::{Idempotency, IdempotencyScope, IdempotencyWhenDown, RouteIdempotency, WhenFull};
 pub use limit::{Every, Kind, Limit, Measure, Mode, Per, Quota, RateLimit};
 pub use limits_store::{Counted, LimitsStore, Redis, StoreTls, WhenDown};
 pub use listener::{
@@ -164,6 +166,8 @@ pub struct Config {
     pub routes: NamedMap<Route>,
     /// The store of answers.
     pub cache: Cache,
+    /// The store of idempotency keys.
+    pub idempotency: Idempotency,
 }
 
 impl Read for Config {
@@ -196,6 +200,7 @@ impl Read for Config {
             let backends = f.named("backends");
             let routes = f.required_map("routes");
             let cache = f.section_anyway("cache");
+            let idempotency = f.section_anyway("idempotency");
             Some(Self {
                 callers: callers?,
                 workers: f.or("workers", Workers::Auto),
@@ -211,6 +216,7 @@ impl Read for Config {
                 account_limits: account_limits?,
                 minimum_rates,
                 cache: cache?,
+                idempotency: idempotency?,
                 overload,
                 cors,
                 compression,

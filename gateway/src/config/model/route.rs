@@ -11,7 +11,7 @@ use super::ranges::time_above_zero;
 use super::split;
 use super::{
     AddedHeaders, Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCompression, OwnCors, PathPolicy, Redirect,
-    RouteCache, SecurityHeaders, SplitEntry,
+    RouteCache, RouteIdempotency, SecurityHeaders, SplitEntry,
 };
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
@@ -70,6 +70,9 @@ pub struct Route {
     pub fallback: Vec<Fallback>,
     /// Which answers are stored and used again. Left out, none are.
     pub cache: Option<RouteCache>,
+    /// Requests that are done once however often they are sent, by their `Idempotency-Key`. Left out, the field is passed
+    /// on and nothing else.
+    pub idempotency: Option<RouteIdempotency>,
     /// Copies of requests for another backend.
     pub mirror: Option<Mirror>,
     pub target: Target,
@@ -205,6 +208,7 @@ impl Read for Route {
             let upgrade = f.or("upgrade", Upgrade::Off);
             let fallback: Vec<Fallback> = f.list("fallback");
             let cache = f.optional("cache");
+            let idempotency = f.optional("idempotency");
             let mirror = f.optional("mirror");
             let target = read_target(f);
             check_strip(f, matches.as_ref(), target.as_ref());
@@ -217,6 +221,7 @@ impl Read for Route {
             }
             check_mirror(f, &stream);
             check_cache(f, &stream, matches.as_ref());
+            check_idempotency(f, &stream, &upgrade, matches.as_ref());
             // A route with mistakes is left out, but its names and credentials are checked all the same.
             let target = target.unwrap_or_else(Target::unread);
             Some(Self {
@@ -239,6 +244,7 @@ impl Read for Route {
                 upgrade,
                 fallback,
                 cache,
+                idempotency,
                 mirror,
                 target,
             })
@@ -299,6 +305,48 @@ fn check_cache(f: &mut Fields<'_>, stream: &At<bool>, matches: Option<&Match>) {
             Mistake::new(Code::Conflict, key, message)
                 .related(methods.first().and_then(At::span), "the methods of the route")
                 .hint("a route that changes things needs no `cache`: it ends the use of stored answers in any case"),
+        );
+    }
+}
+
+/// Reports `idempotency` of a route whose requests cannot be done once.
+fn check_idempotency(f: &mut Fields<'_>, stream: &At<bool>, upgrade: &At<Upgrade>, matches: Option<&Match>) {
+    let Some(Value { key, .. }) = f.value("idempotency") else {
+        return;
+    };
+    let conflict = |message: String| Mistake::new(Code::Conflict, key, message);
+    if has_no_call(f) {
+        let message = format!("`{}.idempotency` goes with `backend` or `split` only", f.path);
+        let hint = "of an aggregate, give the part that changes something a key of its own in its `headers`";
+        f.push(conflict(message).label("there is no one request to do once").hint(hint));
+    }
+    if let Some(fallback) = f.value("fallback") {
+        let message = format!("`{}.idempotency` does not go with `fallback`", f.path);
+        f.push(
+            conflict(message)
+                .related(fallback.key, "answers in place of the backend")
+                .hint("a caller must be able to tell whether its request was done: take one of them out"),
+        );
+    }
+    if **stream {
+        let message = format!("`{}.idempotency` does not go with `stream: true`", f.path);
+        f.push(
+            conflict(message)
+                .related(stream.span(), "answers may be endless")
+                .hint("streams are not stored: take one of them out"),
+        );
+    }
+    if **upgrade != Upgrade::Off {
+        let message = format!("`{}.idempotency` does not go with `upgrade`", f.path);
+        f.push(conflict(message).related(upgrade.span(), "a tunnel has no answer"));
+    }
+    let methods = matches.map_or(&[][..], |matches| &matches.methods);
+    if !methods.is_empty() && methods.iter().all(|method| method.is_safe()) {
+        let message = format!("`{}.idempotency` is for methods that change something", f.path);
+        f.push(
+            conflict(message)
+                .related(methods.first().and_then(At::span), "the methods of the route")
+                .hint("a safe method may be repeated in any case: take it out, or add `POST`"),
         );
     }
 }

@@ -12,6 +12,7 @@ use crate::aggregate::Aggregate;
 use crate::cache::responses::CacheTerms;
 use crate::call::foresee::Planned;
 use crate::client::address;
+use crate::idempotency::IdempotencyTerms;
 use crate::pipeline::decision::AuthorizedRequest;
 use crate::pipeline::exchange::entrant;
 use crate::plan::split::Split;
@@ -34,6 +35,27 @@ fn cached(terms: &CacheTerms, method: &Method) -> String {
     format!("a stored answer is used if there is one for everyone or for {shared}")
 }
 
+/// Says what the key of a request does. Whether it was sent before is not looked up.
+fn once(terms: &IdempotencyTerms, method: &Method, headers: &HeaderMap) -> String {
+    if method.is_safe() {
+        return format!("{method} changes nothing: it passes by");
+    }
+    let place = match terms.in_store {
+        true => "in the shared store",
+        false => "in the memory of this process, until it ends",
+    };
+    let shared = match terms.shares_with_tenant {
+        true => "its tenant",
+        false => "this caller",
+    };
+    let kept = super::text::time(terms.keep_for);
+    match headers.contains_key("idempotency-key") {
+        true => format!("sent once for {shared} with its Idempotency-Key, which is kept for {kept} {place}"),
+        false if terms.required => "refused: it has no Idempotency-Key".to_owned(),
+        false => "it has no Idempotency-Key: sent each time that it comes".to_owned(),
+    }
+}
+
 impl Scene<'_> {
     /// Returns the target, with the guards of each backend. `client` is the address of the client.
     pub(super) fn target(&self, request: &AuthorizedRequest<'_>, client: IpAddr) -> Vec<Step> {
@@ -54,6 +76,11 @@ impl Scene<'_> {
         if let Some(terms) = route.cache.as_ref().filter(|_| request.handshake.is_none()) {
             let text = cached(terms, &request.head.method);
             steps.push(Step::plain("cache", text).at(self.plan, format!("routes.{}.cache", route.name)));
+        }
+        if let Some(terms) = &route.idempotency {
+            let text = once(terms, &request.head.method, &request.head.headers);
+            let step = Step::plain("idempotency", text);
+            steps.push(step.at(self.plan, format!("routes.{}.idempotency", route.name)));
         }
         if let Some(mirror) = route.mirror.as_ref().filter(|_| request.is_mirrored) {
             let text = format!("a copy goes to {}, and is never waited for", mirror.mirror.backend.name);

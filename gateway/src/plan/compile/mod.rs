@@ -16,6 +16,7 @@ mod costs;
 mod credentials;
 mod endpoints;
 mod fallbacks;
+mod idempotency;
 mod limits;
 mod listeners;
 mod literals;
@@ -164,6 +165,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         listeners: _,
         admin: _,
         cache: _,
+        idempotency: _,
         callers: _,
         tiers: _,
         default_tier: _,
@@ -293,6 +295,8 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         responses: Arc::clone(&state.responses),
         has_cache: config.routes.iter().any(|(_, route)| route.cache.is_some()),
         stored_bytes: caches::stored_bytes(config),
+        idempotency: Arc::clone(&state.idempotency),
+        idempotency_room: idempotency::room(config),
         workspace: Arc::clone(&state.workspace),
         parked: Arc::clone(&state.parked),
         loads: Arc::clone(&state.loads),

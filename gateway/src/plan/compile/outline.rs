@@ -7,8 +7,8 @@ use crate::plan::Route;
 use crate::plan::calls::FanOut;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::outline::{
-    AccessOutline, CacheOutline, ForEachOutline, ForwardedOutline, LimitOutline, MatchOutline, MirrorOutline, Outline,
-    PartOutline, RouteOutline, SplitOutline, TargetOutline,
+    AccessOutline, CacheOutline, ForEachOutline, ForwardedOutline, IdempotencyOutline, LimitOutline, MatchOutline,
+    MirrorOutline, Outline, PartOutline, RouteOutline, SplitOutline, TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -38,6 +38,7 @@ fn note_places(compiler: &mut Compiler<'_>, config: &Config) {
     compiler.note("request_limits.json_total".into(), sizes.json_total.span());
     compiler.note("request_limits.parked_total".into(), sizes.parked_total.span());
     let connections = &config.connection_limits;
+    compiler.note("idempotency.max_bytes".into(), config.idempotency.max_bytes.span());
     compiler.note("connection_limits.total".into(), connections.total.span());
     let per_address = connections.per_address.as_ref().and_then(At::span);
     compiler.note("connection_limits.per_address".into(), per_address);
@@ -237,6 +238,18 @@ fn note_route(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, route: 
     if let Some(cache) = &route.cache {
         compiler.note(format!("{path}.cache"), cache.scope.span().or(at));
     }
+    if let Some(once) = &route.idempotency {
+        let own = [
+            (".required", once.required.span()),
+            (".max_answer", once.max_answer.span()),
+            (".when_down", once.when_down.span()),
+        ];
+        let any = first(own.iter().map(|(_, at)| *at)).or(once.keep_for.span());
+        compiler.note(format!("{path}.idempotency"), any.or(once.scope.span()).or(at));
+        for (key, at) in own {
+            compiler.note(format!("{path}.idempotency{key}"), at);
+        }
+    }
     if let config::Target::Split { entries, .. } = &route.target {
         let backends = entries.iter().map(|entry| entry.backend.span());
         compiler.note(format!("{path}.split"), first(backends));
@@ -309,6 +322,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         target: target(&written.target),
         mirror: written.mirror.as_ref().map(mirror),
         cache: written.cache.as_ref().map(cache),
+        idempotency: written.idempotency.as_ref().map(|once| idempotency(config, once)),
     }
 }
 
@@ -476,6 +490,18 @@ fn cache(written: &config::RouteCache) -> CacheOutline {
         stale_if_error_ms: time(&written.stale_if_error),
         vary: texts(&written.vary),
         caller_directives: written.caller_directives.as_str(),
+    }
+}
+
+fn idempotency(config: &Config, written: &config::RouteIdempotency) -> IdempotencyOutline {
+    IdempotencyOutline {
+        required: *written.required,
+        keep_for_ms: millis(*written.keep_for),
+        scope: written.scope.as_str(),
+        max_answer_bytes: written.max_answer.0,
+        headers: texts(&written.headers),
+        release_on: written.release_on.iter().map(|status| **status).collect(),
+        when_down: config.limits_store.as_ref().map(|_| written.when_down.as_str()),
     }
 }
 

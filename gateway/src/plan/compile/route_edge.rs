@@ -52,6 +52,7 @@ pub(super) fn compile(
     let is_head_read = compiler.config.tracing.is_some()
         || written.mirror.is_some()
         || written.cache.is_some()
+        || written.idempotency.is_some()
         || !written.fallback.is_empty();
     RouteEdge {
         addresses: address_list(compiler, name, &written.access.addresses),

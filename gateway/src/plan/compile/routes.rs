@@ -16,7 +16,9 @@ use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
-use crate::plan::compile::{caches, costs, credentials, fallbacks, literals, mirrors, redirects, route_edge, splits};
+use crate::plan::compile::{
+    caches, costs, credentials, fallbacks, idempotency, literals, mirrors, redirects, route_edge, splits,
+};
 use crate::plan::{Fallback, Route, RouteSettingIds, Target};
 use crate::request_key::RequestKey;
 use crate::routing::{self, Condition, Pattern, REST, Spec, Table};
@@ -187,6 +189,7 @@ fn route(
         forward_credential,
         fallback,
         cache,
+        idempotency,
         mirror,
         target,
         // Compiled in functions of their own.
@@ -248,6 +251,9 @@ fn route(
     let cache = cache
         .as_ref()
         .map(|cache| Arc::new(caches::compile(written, cache, target.as_ref())));
+    let idempotency = idempotency
+        .as_ref()
+        .map(|written| Arc::new(idempotency::compile(compiler, name, written, time_limit)));
     let body_limit = body_limit(compiler, name, written, target.as_ref());
     let fallbacks = fallbacks::of_route(compiler, name, &written.target, fallback, backends);
     let hash_keys = match (&target, &fallbacks, &mirror) {
@@ -262,6 +268,7 @@ fn route(
         hash_keys,
         fallbacks: fallbacks?,
         cache,
+        idempotency,
         mirror: mirror?,
         access: access?,
         limits: route_limits?,
@@ -478,7 +485,8 @@ fn ids(compiler: &mut Compiler<'_>, name: &str, written: &config::Route) -> Rout
     }
 }
 
-/// Returns the route's body limit; by default that of all bodies, or that of JSON bodies if the route reads them.
+/// Returns the route's body limit; by default that of all bodies, or that of JSON bodies if the route reads them, or any
+/// body to its end.
 fn body_limit(
     compiler: &mut Compiler<'_>,
     name: &str,
@@ -486,7 +494,8 @@ fn body_limit(
     target: Option<&Target>,
 ) -> Configured<u64> {
     let limits = &compiler.config.request_limits;
-    let reads_json = matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body());
+    let reads_json =
+        written.idempotency.is_some() || matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body());
     let (value, path) = match &written.body_limit {
         Some(own) if reads_json => {
             let value =
