@@ -205,15 +205,11 @@ fn stretched(time: Duration, check: &HealthCheck, stretch: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use policies::health::Probe;
 
     use super::*;
-    use crate::config;
-    use crate::observe::{Observer, Target};
     use crate::plan::State;
-    use crate::plan::compile::compile;
+    use crate::plan::compile::test_plan;
 
     fn plan(state: &State, health: &str) -> Plan {
         plan_of(state, 2, health)
@@ -230,11 +226,7 @@ mod tests {
              routes:\n  r: {{ match: {{ path: / }}, access: {{ any_of: [anonymous] }}, respond: {{ body: r }} }}\n",
             urls = urls.join(", "),
         );
-        let mut loaded = config::parse("gateway.yaml", &text, Path::new("."), &|_| None).expect("it is valid");
-        match compile(&mut loaded, state, 1) {
-            Ok(compiled) => compiled.plan,
-            Err(mistakes) => panic!("{}", loaded.sources.render(&mistakes, false)),
-        }
+        test_plan::plan(&text, state)
     }
 
     /// Takes all probes that are due within `time`, in steps of 10 ms, and ends each at once.
@@ -257,7 +249,7 @@ mod tests {
     #[test]
     fn each_endpoint_is_probed_at_its_own_times() {
         const MINUTE: Duration = Duration::from_secs(60);
-        let state = State::new(Observer::start(&Target::Off).expect("no file is opened"));
+        let state = test_plan::state();
         let (mut schedule, start) = (Schedule::default(), Moment::ZERO + MINUTE);
         let with = plan(&state, ", health: { path: /ready, every: 10s }");
         schedule.follow(&with, start);
@@ -286,7 +278,7 @@ mod tests {
     #[test]
     fn many_endpoints_keep_to_the_pace_unless_their_interval_is_written() {
         const MINUTE: Duration = Duration::from_secs(60);
-        let state = State::new(Observer::start(&Target::Off).expect("no file is opened"));
+        let state = test_plan::state();
         let start = Moment::ZERO + MINUTE;
         // A thousand endpoints every five seconds are 200 probes a second, or 12,000 a minute.
         let check = |endpoints: usize, health: &str, fewest: usize, most: usize| {
@@ -303,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_probe_does_not_begin_before_the_last_one_has_ended() {
-        let state = State::new(Observer::start(&Target::Off).expect("no file is opened"));
+        let state = test_plan::state();
         let (mut schedule, start) = (Schedule::default(), Moment::ZERO + Duration::from_secs(60));
         let plan = plan(&state, ", health: { tcp: true, every: 1s }");
         schedule.follow(&plan, start);

@@ -39,13 +39,8 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config;
-    use crate::observe::{Observer, Target};
-    use crate::plan::State;
-    use crate::plan::compile::compile;
+    use crate::plan::compile::test_plan;
 
     fn shown(top: &str, own: &str) -> Vec<String> {
         let text = format!(
@@ -53,12 +48,7 @@ mod tests {
              {top}\nroutes:\n  a: {{ match: {{ path: /a }}, access: {{ any_of: [anonymous] }}, respond: {{ status: 204 }} }}\n  \
              b: {{ match: {{ path: /b }}, access: {{ any_of: [anonymous] }}, {own} respond: {{ status: 204 }} }}\n"
         );
-        let mut loaded = config::parse("gateway.yaml", &text, Path::new("."), &|_| None).unwrap();
-        let state = State::new(Observer::start(&Target::Off).unwrap());
-        let Ok(compiled) = compile(&mut loaded, &state, 1) else {
-            panic!("the config is good")
-        };
-        lines(&compiled.plan)
+        lines(&test_plan::plan(&text, &test_plan::state()))
     }
 
     #[test]

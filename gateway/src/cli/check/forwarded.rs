@@ -40,13 +40,8 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config;
-    use crate::observe::{Observer, Target};
-    use crate::plan::State;
-    use crate::plan::compile::compile;
+    use crate::plan::compile::test_plan;
 
     const CONFIG: &str = r#"listeners: { public: { address: "127.0.0.1:0" } }
 callers: { anonymous: { by: client_address } }
@@ -72,13 +67,8 @@ routes:
 
     #[test]
     fn parts_with_the_same_fields_share_a_line() {
-        let mut loaded = config::parse("gateway.yaml", CONFIG, Path::new("."), &|_| None).unwrap();
-        let state = State::new(Observer::start(&Target::Off).unwrap());
-        let Ok(compiled) = compile(&mut loaded, &state, 1) else {
-            panic!("the config is good")
-        };
         assert_eq!(
-            lines(&compiled.plan),
+            lines(&test_plan::plan(CONFIG, &test_plan::state())),
             [
                 "routes.usual: all but Cookie and credentials that are not taken; for users, b (backend ads)",
                 "routes.own: all, with Cookie and all credentials; for users",

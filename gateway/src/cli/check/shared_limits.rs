@@ -141,13 +141,8 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config;
-    use crate::observe::{Observer, Target};
-    use crate::plan::State;
-    use crate::plan::compile::compile;
+    use crate::plan::compile::test_plan;
 
     const CONFIG: &str = r#"listeners: { public: { address: "127.0.0.1:0" } }
 callers: { anonymous: { by: client_address } }
@@ -169,12 +164,8 @@ routes:
 
     #[test]
     fn every_shared_limit_is_told_with_its_bound() {
-        let mut loaded = config::parse("gateway.yaml", CONFIG, Path::new("."), &|_| None).unwrap();
-        let state = State::new(Observer::start(&Target::Off).unwrap());
-        let Ok(compiled) = compile(&mut loaded, &state, 1) else {
-            panic!("the config is good")
-        };
-        let lines = lines(&compiled.plan, None);
+        let plan = test_plan::plan(CONFIG, &test_plan::state());
+        let lines = lines(&plan, None);
         assert_eq!(
             lines,
             [
@@ -202,7 +193,7 @@ routes:
                 "                                    10    exact         0     0.0 %    100.0",
             ]
         );
-        let asked = super::lines(&compiled.plan, NonZeroU32::new(3));
+        let asked = super::lines(&plan, NonZeroU32::new(3));
         assert_eq!(asked.len(), 8);
     }
 }

@@ -43,13 +43,8 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config;
-    use crate::observe::{Observer, Target};
-    use crate::plan::State;
-    use crate::plan::compile::compile;
+    use crate::plan::compile::test_plan;
 
     const CONFIG: &str = r#"listeners: { public: { address: "127.0.0.1:0" } }
 callers: { anonymous: { by: client_address } }
@@ -65,13 +60,8 @@ routes:
 
     #[test]
     fn every_source_is_told_with_how_long_its_endpoints_are_kept() {
-        let mut loaded = config::parse("gateway.yaml", CONFIG, Path::new("."), &|_| None).unwrap();
-        let state = State::new(Observer::start(&Target::Off).unwrap());
-        let Ok(compiled) = compile(&mut loaded, &state, 1) else {
-            panic!("the config is good")
-        };
         assert_eq!(
-            lines(&compiled.plan),
+            lines(&test_plan::plan(CONFIG, &test_plan::state())),
             [
                 "users   dns users.internal:8080, every 10s, by the system's resolver; kept for 10m when it fails",
                 "stock   srv _http._tcp.stock.internal, as its records expire, by the system's name servers; kept for 1h when it fails",

@@ -36,6 +36,8 @@ mod shared_store;
 mod splits;
 pub mod tenants;
 #[cfg(test)]
+pub(crate) mod test_plan;
+#[cfg(test)]
 mod tests;
 mod tls_files;
 mod tracing;

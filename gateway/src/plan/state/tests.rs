@@ -1,32 +1,21 @@
 //! Tests what of a backend's endpoints outlives a plan.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use policies::Moment;
 
 use super::*;
 use crate::call::endpoints::{Endpoint, Found, Member};
-use crate::config;
 use crate::control::reload;
-use crate::observe::Target;
-use crate::plan::compile::compile;
+use crate::plan::compile::test_plan::{self, state};
 
 const TOP: &str = "listeners: { public: { address: \"127.0.0.1:0\" } }\n\
                    callers: { anonymous: { by: client_address } }\n\
                    routes: { r: { match: { path: / }, access: { any_of: [anonymous] }, backend: b } }\n";
 
-fn state() -> State {
-    State::new(Observer::start(&Target::Off).unwrap())
-}
-
 fn compiled(state: &State, backend: &str) -> Plan {
     let text = format!("{TOP}backends: {{ b: {{ {backend} }} }}");
-    let mut loaded = config::parse("gateway.yaml", &text, Path::new("."), &|_| None).unwrap();
-    match compile(&mut loaded, state, 1) {
-        Ok(compiled) => compiled.plan,
-        Err(mistakes) => panic!("{}", loaded.sources.render(&mistakes, false)),
-    }
+    test_plan::plan(&text, state)
 }
 
 /// Puts a config in force.
