@@ -17,29 +17,32 @@ use super::fan_out::{Called, PartResult};
 use super::fault::{Cause, ErrorAnswer, PartFault, Substitute};
 use super::for_each::{elements, for_each};
 use super::notes::{Notes, notes_lack};
+use super::part::Part;
 use super::part_call::{ForEach, PartCall, PartFallback};
 use super::render::{Array, ELEMENTS_LIMIT, PartRequest, Rendered};
 use super::request::Request;
-use crate::cache::{self, CachedAnswer, Key, Terms};
+use crate::cache::{self, CachedAnswer, Key, Terms, conditional};
 use crate::call::backend::{Backend, BackendSettingIds};
 use crate::call::reply::ReplyBody;
 use crate::call::{self, CallRequest, Facts, Streaming};
 use crate::clock;
-use crate::json::{self, Document, GatherError, Selection, WorkspaceError};
+use crate::json::{self, Document, GatherError, Reservation, Selection, WorkspaceError};
 use crate::observe::{Attempts, Outcome};
 use crate::rejection::Reason;
-use crate::setting::SettingId;
+use crate::setting::{Configured, SettingId};
 use crate::wire::content_encoding::{Codings, DecodeError};
 
 /// Makes the calls of one part for one request.
 #[derive(Clone, Copy)]
 pub(super) struct PartCaller<'a> {
-    aggregate: &'a Aggregate,
-    part: &'a PartCall,
-    request: &'a Request<'a>,
-    index: usize,
+    pub(super) aggregate: &'a Aggregate,
+    pub(super) part: &'a PartCall,
+    pub(super) request: &'a Request<'a>,
+    pub(super) index: usize,
     /// Index of the element that is asked for, from 0.
-    element: Option<u32>,
+    pub(super) element: Option<u32>,
+    /// Whether the request asks the backend to confirm a stored answer, so that a 304 is an answer.
+    pub(super) confirms: bool,
     notes: &'a Mutex<Notes>,
 }
 
@@ -55,10 +58,10 @@ struct PartLimits {
 
 /// Settings by which an answer can fail while its body is read.
 #[derive(Clone, Copy)]
-struct ReadSettings {
+pub(super) struct ReadSettings {
     /// Setting that limits the time; `None` if the caller set it.
-    time: Option<SettingId>,
-    backend: BackendSettingIds,
+    pub(super) time: Option<SettingId>,
+    pub(super) backend: BackendSettingIds,
 }
 
 impl ReadSettings {
@@ -89,6 +92,7 @@ impl<'a> PartCaller<'a> {
             request,
             index,
             element: None,
+            confirms: false,
             notes,
         }
     }
@@ -179,44 +183,61 @@ impl<'a> PartCaller<'a> {
             hash_keys: request.hash_keys.clone(),
             mirror: None,
         };
-        if part.fallbacks.is_empty() {
-            let (called, head) = self.exchange(&part.backend, &mut order, &mut false).await;
-            self.hear(head);
-            return called;
+        if let (Some(terms), Some(caller)) = (&part.cache, request.cache_caller) {
+            // Boxed, so that calls without a cache do not carry the size of this future.
+            return Box::pin(self.ask_with_cache(&mut order, terms, caller)).await;
         }
-        self.ask_or_fall_back(&mut order).await
+        let (called, head) = if part.fallbacks.is_empty() {
+            self.exchange(&part.backend, &mut order, &mut false).await
+        } else {
+            self.ask_or_fall_back(&mut order).await
+        };
+        self.hear(head);
+        called
     }
 
-    async fn ask_or_fall_back(self, order: &mut CallRequest) -> Called {
-        let key = self.key(order);
+    /// Calls the backend of the part, and its fallbacks if that fails. Returns the head as well if the answer is one of
+    /// the part's own backend; those of others have been heard.
+    pub(super) async fn ask_or_fall_back(self, order: &mut CallRequest) -> (Called, Option<response::Parts>) {
         let mut sent = false;
         let (called, head) = self.exchange(&self.part.backend, order, &mut sent).await;
         let Some(fault) = outage(&called.result) else {
-            if let (Some((key, terms)), PartResult::Body(body), Some(head)) = (key, &called.result, &head)
-                && cache::may_be_kept(&order.headers, &head.headers)
-            {
-                let kept = CachedAnswer {
-                    status: StatusCode::OK,
-                    headers: HeaderMap::new(),
-                    body: body.bytes().clone(),
-                    at: clock::now(),
-                    reuse: None,
-                };
-                self.aggregate.stale.keep(key, kept, terms);
+            if let (PartResult::Body(body), Some(head)) = (&called.result, &head) {
+                self.keep_last_good(order, &head.headers, body.bytes());
             }
-            self.hear(head);
-            return called;
+            return (called, head);
         };
+        let key = self.key(order).map(|(key, _)| key);
+        if self.confirms {
+            // The tags of one backend mean nothing to another.
+            conditional::ask_for_the_whole(&mut order.headers);
+        }
         for fallback in &self.part.fallbacks {
-            let key = key.as_ref().map(|(key, _)| key);
-            if let Some(called) = self.fall_back(fallback, order, key, &fault, &mut sent).await {
-                return called;
+            if let Some(called) = self.fall_back(fallback, order, key.as_ref(), &fault, &mut sent).await {
+                return (called, None);
             }
         }
-        Called {
+        let failed = Called {
             status: called.status,
             result: PartResult::Failed(fault),
+        };
+        (failed, None)
+    }
+
+    /// Keeps a good answer for the part's stale fallback, if it has one.
+    pub(super) fn keep_last_good(self, order: &CallRequest, answered: &HeaderMap, body: &Bytes) {
+        let Some((key, terms)) = self.key(order) else { return };
+        if !cache::may_be_kept(&order.headers, answered) {
+            return;
         }
+        let kept = CachedAnswer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: body.clone(),
+            at: clock::now(),
+            reuse: None,
+        };
+        self.aggregate.answers.cache.store().keep(key, kept, terms);
     }
 
     /// Returns the key and the terms for keeping a good answer, or `None` if the part has no stale fallback or the
@@ -248,7 +269,7 @@ impl<'a> PartCaller<'a> {
         match fallback {
             PartFallback::Stale(within) => {
                 let now = clock::now();
-                let kept = self.aggregate.stale.recall(key?, now, *within)?;
+                let kept = self.aggregate.answers.cache.store().recall(key?, now, *within)?;
                 let fault = fault.clone().served_by(Substitute::Stale(now.since(kept.at)));
                 Some(PartResult::Some(Document::from_checked(kept.body), fault).into())
             }
@@ -297,6 +318,9 @@ impl<'a> PartCaller<'a> {
             }
         };
         let head = reply.head;
+        if !order.method.is_safe() && self.aggregate.answers.are_used {
+            self.invalidate(backend, order, &head);
+        }
         let retry_after = call::classify::retry_after(&head.headers);
         let ends_before = reply.body.ends_by().is_some_and(|last| last < order.deadline.moment());
         let settings = ReadSettings {
@@ -328,7 +352,8 @@ impl<'a> PartCaller<'a> {
             });
         }
         let status = Some(head.status);
-        let is_good = !matches!(result, PartResult::Failed(_));
+        let is_confirmation = self.confirms && head.status == StatusCode::NOT_MODIFIED;
+        let is_good = is_confirmation || !matches!(result, PartResult::Failed(_));
         (Called { status, result }, is_good.then_some(head))
     }
 
@@ -343,7 +368,6 @@ impl<'a> PartCaller<'a> {
     ) -> (PartResult, Option<String>) {
         let (status, limit) = (head.status, self.part.body_limit.value);
         let too_long = PartFault::new(Cause::TooLarge).by(self.part.body_limit.by);
-        let failed = |cause| PartResult::Failed(PartFault::new(cause));
         if !status.is_success() {
             let fault = PartFault {
                 retry_after,
@@ -361,66 +385,21 @@ impl<'a> PartCaller<'a> {
             };
             return (result, None);
         }
-        let codings = match Codings::read(&head.headers) {
-            Ok(codings) => codings,
-            Err(unsupported) => {
-                let detail = unsupported.to_string();
-                return (failed(unsupported.into()), Some(detail));
-            }
-        };
-        let reservation = self.request.reservation;
-        let whole = match json::gather(body, limit, reservation).await {
-            Ok(whole) => whole,
-            Err(GatherError::TooLong) => return (PartResult::Failed(too_long), None),
-            Err(GatherError::Overloaded) => return (PartResult::Failed(WorkspaceError::Overloaded.into()), None),
-            Err(GatherError::Broken(broken)) => return (PartResult::Failed(settings.broken(broken.reason())), None),
-        };
-        // The decoded length is unknown until decoding ends. Until then the full limit is reserved.
-        let encoded = (!codings.is_empty()).then_some(limit.saturating_sub(whole.len()));
-        if let Some(more) = encoded
-            && let Err(blocked_outcome) = reservation.grow(more, limit)
-        {
-            return (PartResult::Failed(blocked_outcome.into()), None);
+        let part = &self.aggregate.recipe.parts()[self.index];
+        let limit = self.part.body_limit;
+        read_body(head, body, (part, limit), self.request.reservation, settings).await
+    }
+
+    /// Ends the use of stored answers that a successful request has changed (RFC 9111 section 4.4).
+    fn invalidate(self, backend: &Backend, order: &CallRequest, head: &response::Parts) {
+        if !head.status.is_success() && !head.status.is_redirection() {
+            return;
         }
-        let length = if encoded.is_some() { limit } else { whole.len() };
-        let part = Arc::clone(&self.aggregate.recipe.parts()[self.index]);
-        let read = reservation.read(length, move || {
-            let text = match codings.undo(whole.into_text(), limit) {
-                Ok(text) => json::without_mark(text),
-                Err(undecodable) => {
-                    let detail = undecodable.to_string();
-                    let fault = match undecodable {
-                        DecodeError::TooLarge => too_long,
-                        DecodeError::Unsupported(_) | DecodeError::Damaged(_) => PartFault::new(undecodable.into()),
-                    };
-                    return (PartResult::Failed(fault), 0, Some(detail));
-                }
-            };
-            let result = PartResult::of(status, &text, limit, retry_after);
-            if let PartResult::Body(document) = &result
-                && !part.shape.has_target(document.value())
-            {
-                let fault = PartFault::new(Cause::TargetMissing);
-                let detail = "there is nothing where `target` leads in its answer".to_owned();
-                return (PartResult::Failed(fault), text.len(), Some(detail));
-            }
-            let is_refused = matches!(&result, PartResult::Failed(fault) if fault.cause == Cause::InvalidJson);
-            let detail =
-                is_refused.then(|| format!("refused at byte {} of its answer", json::refused_at(&text, limit)));
-            (result, text.len(), detail)
-        });
-        let (result, decoded, detail) = match read.await {
-            Ok(read) => read,
-            Err(blocked_outcome) => return (PartResult::Failed(blocked_outcome.into()), None),
-        };
-        if let Some(more) = encoded {
-            reservation.shrink(more.saturating_sub(decoded));
+        let (cache, target) = (&self.aggregate.answers.cache, order.target.as_str());
+        cache.invalidate_part(&backend.name, target);
+        for changed in conditional::changed_targets(&head.headers, "", target) {
+            cache.invalidate_part(&backend.name, &changed);
         }
-        let detail = detail.map(|detail| match head.headers.get(header::CONTENT_TYPE) {
-            Some(value) => format!("{detail} (content-type {value:?})"),
-            None => format!("{detail} (without a content-type)"),
-        });
-        (result, detail)
     }
 
     /// Reads the details of an answer outside 2xx. An error while its body is read does not change the status.
@@ -438,7 +417,7 @@ impl<'a> PartCaller<'a> {
     }
 
     /// Records what a good answer's head adds to the whole answer.
-    fn hear(self, head: Option<response::Parts>) {
+    pub(super) fn hear(self, head: Option<response::Parts>) {
         let Some(head) = head else { return };
         self.note(|notes| {
             notes.caching.add(&head.headers);
@@ -449,7 +428,7 @@ impl<'a> PartCaller<'a> {
         });
     }
 
-    fn note(self, note: impl FnOnce(&mut Notes)) {
+    pub(super) fn note(self, note: impl FnOnce(&mut Notes)) {
         note(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -496,8 +475,78 @@ impl Drop for Known<'_> {
     }
 }
 
+/// Reads and checks the body of a good answer to a part. Returns the log detail with a body that is refused.
+pub(super) async fn read_body(
+    head: &response::Parts,
+    body: Box<ReplyBody>,
+    (part, body_limit): (&Arc<Part>, Configured<usize>),
+    reservation: &Reservation,
+    settings: ReadSettings,
+) -> (PartResult, Option<String>) {
+    let (status, limit) = (head.status, body_limit.value);
+    let too_long = PartFault::new(Cause::TooLarge).by(body_limit.by);
+    let codings = match Codings::read(&head.headers) {
+        Ok(codings) => codings,
+        Err(unsupported) => {
+            let detail = unsupported.to_string();
+            return (PartResult::Failed(PartFault::new(unsupported.into())), Some(detail));
+        }
+    };
+    let whole = match json::gather(body, limit, reservation).await {
+        Ok(whole) => whole,
+        Err(GatherError::TooLong) => return (PartResult::Failed(too_long), None),
+        Err(GatherError::Overloaded) => return (PartResult::Failed(WorkspaceError::Overloaded.into()), None),
+        Err(GatherError::Broken(broken)) => return (PartResult::Failed(settings.broken(broken.reason())), None),
+    };
+    // The decoded length is unknown until decoding ends. Until then the full limit is reserved.
+    let encoded = (!codings.is_empty()).then_some(limit.saturating_sub(whole.len()));
+    if let Some(more) = encoded
+        && let Err(blocked_outcome) = reservation.grow(more, limit)
+    {
+        return (PartResult::Failed(blocked_outcome.into()), None);
+    }
+    let length = if encoded.is_some() { limit } else { whole.len() };
+    let part = Arc::clone(part);
+    let read = reservation.read(length, move || {
+        let text = match codings.undo(whole.into_text(), limit) {
+            Ok(text) => json::without_mark(text),
+            Err(undecodable) => {
+                let detail = undecodable.to_string();
+                let fault = match undecodable {
+                    DecodeError::TooLarge => too_long,
+                    DecodeError::Unsupported(_) | DecodeError::Damaged(_) => PartFault::new(undecodable.into()),
+                };
+                return (PartResult::Failed(fault), 0, Some(detail));
+            }
+        };
+        let result = PartResult::of(status, &text, limit, None);
+        if let PartResult::Body(document) = &result
+            && !part.shape.has_target(document.value())
+        {
+            let fault = PartFault::new(Cause::TargetMissing);
+            let detail = "there is nothing where `target` leads in its answer".to_owned();
+            return (PartResult::Failed(fault), text.len(), Some(detail));
+        }
+        let is_refused = matches!(&result, PartResult::Failed(fault) if fault.cause == Cause::InvalidJson);
+        let detail = is_refused.then(|| format!("refused at byte {} of its answer", json::refused_at(&text, limit)));
+        (result, text.len(), detail)
+    });
+    let (result, decoded, detail) = match read.await {
+        Ok(read) => read,
+        Err(blocked_outcome) => return (PartResult::Failed(blocked_outcome.into()), None),
+    };
+    if let Some(more) = encoded {
+        reservation.shrink(more.saturating_sub(decoded));
+    }
+    let detail = detail.map(|detail| match head.headers.get(header::CONTENT_TYPE) {
+        Some(value) => format!("{detail} (content-type {value:?})"),
+        None => format!("{detail} (without a content-type)"),
+    });
+    (result, detail)
+}
+
 /// Returns the fault if it is an outage that a fallback may replace.
-fn outage(result: &PartResult) -> Option<PartFault> {
+pub(super) fn outage(result: &PartResult) -> Option<PartFault> {
     match result {
         PartResult::Failed(fault) => fault.is_outage().then(|| fault.clone()),
         PartResult::Body(_) | PartResult::Some(..) | PartResult::Absent => None,

@@ -18,6 +18,8 @@ pub(super) struct CombinedCacheControl {
     lifetimes: Shortest,
     shared_lifetimes: Shortest,
     says_shared: bool,
+    /// Largest age in seconds of the parts without a lifetime.
+    age: u64,
 }
 
 /// Shortest of the lifetimes seen, in seconds, and the number of them.
@@ -68,6 +70,9 @@ impl CombinedCacheControl {
             .get(AGE)
             .and_then(|age| age.to_str().ok()?.parse().ok())
             .unwrap_or(0);
+        if lifetime.is_none() && shared.is_none() {
+            self.age = self.age.max(age);
+        }
         self.public += u32::from(public);
         self.says_shared |= shared.is_some();
         if let Some(seconds) = lifetime {
@@ -76,6 +81,12 @@ impl CombinedCacheControl {
         if let Some(seconds) = shared.or(lifetime) {
             self.shared_lifetimes.add(seconds.saturating_sub(age));
         }
+    }
+
+    /// Returns the age of the whole answer in seconds, if a part has one that no lifetime takes into account. It counts
+    /// where a cache gives the answer a lifetime of its own choice.
+    pub(super) fn age(&self) -> Option<u64> {
+        (self.age > 0).then_some(self.age)
     }
 
     /// Returns the field value for the whole answer, or `None` if the parts have no directive in common.

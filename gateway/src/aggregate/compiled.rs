@@ -9,8 +9,9 @@ use http::HeaderName;
 use super::answer::Failure;
 use super::part_call::PartCall;
 use super::recipe::Recipe;
-use crate::cache::AnswerStore;
+use crate::cache::responses::ResponseCache;
 use crate::json::Paths;
+use crate::observe::RouteMetrics;
 use crate::setting::SettingId;
 use crate::template::Placeholder;
 
@@ -21,13 +22,22 @@ pub struct Aggregate {
     pub recipe: Arc<Recipe>,
     pub calls: Vec<PartCall>,
     pub heads: Heads,
-    pub stale: Arc<AnswerStore>,
+    pub answers: StoredAnswers,
     /// Setting that tells what to do with two parts of one name.
     pub conflict: SettingId,
     /// Paths in the request's body that parts use. If empty, the body is not read.
     pub body_paths: Arc<Paths>,
     /// Paths in an element that each part uses.
     pub(super) item_paths: Vec<Arc<Paths>>,
+}
+
+/// Store of answers that parts may use again.
+pub struct StoredAnswers {
+    pub cache: Arc<ResponseCache>,
+    /// Metrics of the route, where the use of stored answers is counted.
+    pub metrics: Arc<RouteMetrics>,
+    /// Whether any route or part uses the cache, so that changes have to be told to it.
+    pub are_used: bool,
 }
 
 /// Parts' header fields and status that the answer takes over.
@@ -45,7 +55,7 @@ impl Aggregate {
         recipe: Recipe,
         calls: Vec<PartCall>,
         heads: Heads,
-        stale: Arc<AnswerStore>,
+        answers: StoredAnswers,
         conflict: SettingId,
     ) -> Self {
         let body = calls.iter().flat_map(PartCall::uses).filter_map(|used| match used {
@@ -66,7 +76,7 @@ impl Aggregate {
             item_paths: calls.iter().map(of_item).collect(),
             calls,
             heads,
-            stale,
+            answers,
             conflict,
         }
     }
@@ -76,6 +86,11 @@ impl Aggregate {
         let parts = self.recipe.parts();
         let index = parts.iter().position(|part| *part.name() == failure.part)?;
         failure.fault.setting_in(&self.calls[index].ids, self.conflict)
+    }
+
+    /// Returns whether a part has a cache.
+    pub fn has_cache(&self) -> bool {
+        self.calls.iter().any(|call| call.cache.is_some())
     }
 
     /// Returns whether a part takes values from the request's body.

@@ -12,6 +12,7 @@ mod answer;
 mod ask;
 mod body;
 mod cache_control;
+mod cached_part;
 mod compiled;
 mod critical_path;
 mod deep;
@@ -41,7 +42,7 @@ mod vary;
 mod when;
 
 pub use answer::{Answer, Failure};
-pub use compiled::{Aggregate, Heads};
+pub use compiled::{Aggregate, Heads, StoredAnswers};
 pub use critical_path::CriticalPath;
 pub use draft::{Conflict, Errors, OnMissing, PartDraft, Partial, RecipeDraft, Splice};
 pub use fan_out::{Called, EndedParts, NotCalled, Outcome, PartResult, fan_out};

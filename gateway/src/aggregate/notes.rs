@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use http::response;
 
 use super::cache_control::CombinedCacheControl;
+use super::cached_part::PartUse;
 use super::draft::OnMissing;
 use super::part::Part;
 use super::vary::CombinedVary;
@@ -29,4 +30,6 @@ pub(super) struct Notes {
     pub varies: CombinedVary,
     /// Heads of good answers, of the parts whose head is needed later.
     pub heads: Vec<(usize, response::Parts)>,
+    /// Use of the cache, of the parts that have one.
+    pub cached: Vec<PartUse>,
 }

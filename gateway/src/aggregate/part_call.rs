@@ -7,6 +7,7 @@ use http::{HeaderName, Method};
 
 use super::forward::Forwarded;
 use super::when::When;
+use crate::cache::responses::CacheTerms;
 use crate::call::backend::Backend;
 use crate::json::Document;
 use crate::setting::{Configured, SettingId};
@@ -34,6 +35,8 @@ pub struct PartCall {
     pub body_limit: Configured<usize>,
     /// Tried in order if the backend gives no good answer. A fallback value is not listed here; the recipe holds it.
     pub fallbacks: Vec<PartFallback>,
+    /// Terms of stored answers; `None` without a cache.
+    pub cache: Option<Arc<CacheTerms>>,
     pub ids: PartSettingIds,
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, Method};
 use policies::Deadline;
 use policies::bulkhead::Entrant;
 
+use crate::cache::responses::CacheCaller;
 use crate::call::endpoints::HashKeys;
 use crate::headers::AddedFields;
 use crate::json::{Document, Reservation, Selection};
@@ -25,6 +26,8 @@ pub struct Request<'a> {
     /// Fields that each backend gets beside these.
     pub added: &'a AddedFields,
     pub claims: Option<&'a Document>,
+    /// Caller as the cache sees it; `None` if no part has a cache.
+    pub cache_caller: Option<&'a Arc<CacheCaller>>,
     /// Values of the request body that parts use.
     pub body: Option<&'a Selection>,
     /// Memory for the answers and requests of the parts.

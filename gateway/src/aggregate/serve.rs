@@ -12,6 +12,7 @@ use super::fault::{Cause, PartFault};
 use super::merge::merge;
 use super::notes::{Notes, notes_lack};
 use super::request::Request;
+use crate::cache::cache_status::CACHE_STATUS;
 use crate::call::Facts;
 use crate::json::Reservation;
 use crate::observe::{AttemptOutcome, Attempts};
@@ -124,8 +125,17 @@ impl Aggregate {
         if let Some(value) = notes.caching.value() {
             answer.headers.insert(header::CACHE_CONTROL, value);
         }
+        if let Some(age) = notes.caching.age() {
+            answer.headers.insert(header::AGE, age.into());
+        }
         if let Some(value) = notes.varies.value() {
             answer.headers.insert(header::VARY, value);
+        }
+        for part in &notes.cached {
+            let name = self.recipe.parts()[part.index].name();
+            answer
+                .headers
+                .append(CACHE_STATUS, part.status().of_part(name, (part.hits, part.calls)));
         }
     }
 }

@@ -70,35 +70,60 @@ impl CacheStatus {
                 collapsed: false,
                 detail: None,
             } => HeaderValue::from_static("gateway; fwd=uri-miss; stored"),
-            Self::Hit { ttl } => value(format_args!("gateway; hit; ttl={ttl}")),
-            Self::Forwarded {
-                why,
-                status,
-                stored,
-                collapsed,
-                detail,
-            } => {
-                let mut text = format!("gateway; fwd={}", why.as_str());
-                if let Some(status) = status {
-                    let _ = write!(text, "; fwd-status={}", status.as_u16());
-                }
-                if stored {
-                    text.push_str("; stored");
-                }
-                if collapsed {
-                    text.push_str("; collapsed");
-                }
-                if let Some(detail) = detail {
-                    let _ = write!(text, "; detail={detail}");
-                }
-                value(format_args!("{text}"))
-            }
+            _ => value("gateway".to_owned(), self),
         }
+    }
+
+    /// Returns the value for a part of an aggregate, whose cache is named after it. Several calls are one status, with
+    /// the number of hits among them.
+    pub fn of_part(self, part: &str, (hits, calls): (u32, u32)) -> HeaderValue {
+        let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(byte);
+        // A token, or else a string (RFC 8941 section 3.3).
+        let name = match part.as_bytes().iter().all(is_token) {
+            true => format!("gateway/{part}"),
+            false => {
+                let is_plain = |letter: &char| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\');
+                let plain: String = part.chars().filter(is_plain).collect();
+                format!("\"gateway/{plain}\"")
+            }
+        };
+        let mut value = value(name, self).to_str().unwrap_or_default().to_owned();
+        if calls > 1 {
+            let _ = write!(value, "; calls={calls}; hits={hits}");
+        }
+        HeaderValue::try_from(value).unwrap_or_else(|_| self.to_value())
     }
 }
 
-fn value(text: std::fmt::Arguments<'_>) -> HeaderValue {
-    HeaderValue::try_from(text.to_string()).expect("words and digits")
+fn value(mut text: String, status: CacheStatus) -> HeaderValue {
+    // Writing to text does not fail.
+    match status {
+        CacheStatus::Hit { ttl } => {
+            let _ = write!(text, "; hit; ttl={ttl}");
+        }
+        CacheStatus::Forwarded {
+            why,
+            status,
+            stored,
+            collapsed,
+            detail,
+        } => {
+            let _ = write!(text, "; fwd={}", why.as_str());
+            if let Some(status) = status {
+                let _ = write!(text, "; fwd-status={}", status.as_u16());
+            }
+            if stored {
+                text.push_str("; stored");
+            }
+            if collapsed {
+                text.push_str("; collapsed");
+            }
+            if let Some(detail) = detail {
+                let _ = write!(text, "; detail={detail}");
+            }
+        }
+    }
+    HeaderValue::try_from(text).expect("words and digits")
 }
 
 #[cfg(test)]

@@ -82,6 +82,12 @@ pub fn ask_again(stored: &HeaderMap, request: &mut HeaderMap) {
     }
 }
 
+/// Removes these conditions, so that a backend sends the whole answer.
+pub fn ask_for_the_whole(request: &mut HeaderMap) {
+    request.remove(IF_NONE_MATCH);
+    request.remove(IF_MODIFIED_SINCE);
+}
+
 /// Returns the fields of a stored answer that the backend has confirmed with a 304 (RFC 9111 section 3.2), or `None` if
 /// the 304 is about another answer.
 pub fn confirmed(stored: &HeaderMap, news: &HeaderMap) -> Option<HeaderMap> {

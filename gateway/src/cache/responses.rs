@@ -41,6 +41,25 @@ pub struct CacheTerms {
     pub vary: Box<[HeaderName]>,
 }
 
+/// Identity of a caller, as far as the cache distinguishes callers.
+#[derive(Debug, Clone)]
+pub struct CacheCaller {
+    pub tenant: Arc<str>,
+    pub tier: Arc<str>,
+    /// Kind of credential.
+    pub kind: &'static str,
+    /// Whether the caller has shown a credential.
+    pub is_identified: bool,
+    /// Issuer of a token; empty for other credentials.
+    pub issuer: Arc<str>,
+    /// Id within the tenant, or the address.
+    pub id: Arc<str>,
+    /// Claims of a token, where the backend gets them and not the token.
+    pub claims: Bytes,
+    /// Owner of what is stored, as numbered in the bulkhead's queue.
+    pub owner: u64,
+}
+
 /// Facts of a GET or HEAD that the cache needs.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheRequest<'a> {
@@ -107,6 +126,13 @@ pub enum Verdict {
     Store(Storable),
     /// The answer is for this request only.
     Pass,
+}
+
+impl CacheCaller {
+    /// Identity within the tenant: kind of credential, issuer and id, or the address.
+    pub fn identity(&self) -> [&str; 3] {
+        [self.kind, &self.issuer, &self.id]
+    }
 }
 
 impl ResponseCache {
@@ -317,6 +343,11 @@ impl ResponseCache {
         self.store.remove(&found.key);
     }
 
+    /// Ends the use of all stored answers of a backend's URI, because a request has changed its resource.
+    pub fn invalidate_part(&self, backend: &str, target: &str) {
+        self.uris.change(&host_of_backend(backend), target);
+    }
+
     /// Ends the use of all stored answers of a URI, because a request has changed its resource (RFC 9111 section 4.4).
     pub fn invalidate(&self, host: &str, target: &str) {
         self.uris.change(host, target);
@@ -435,6 +466,11 @@ impl CacheKeys {
         let private = [Some(&self.caller), self.tenant.as_ref()];
         private.into_iter().flatten().filter(move |key| *key != own)
     }
+}
+
+/// Returns what stands for the host in the URIs of a backend's own answers. No caller can name it in `Host`.
+pub fn host_of_backend(name: &str) -> String {
+    format!("\0{name}")
 }
 
 /// Statuses in place of which a stored answer may be used (RFC 5861 section 4).

@@ -214,6 +214,10 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, backend: b, cache: @ } } }",
         &[],
     ),
+    place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, aggregate: { parts: { p: { backend: b, path: /p, cache: @ } } } } } }",
+        &[],
+    ),
     either(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { backend: b, match: @ } } }",
         &[PATH],

@@ -117,6 +117,13 @@ impl Reservation {
         self
     }
 
+    /// Returns an empty reservation for work that outlives the request: of the same tenant, until another time.
+    pub fn another(&self, until: Moment) -> Self {
+        self.workspace
+            .reserve(self.limit, self.tenant as u64, (until, None))
+            .up_to(self.room)
+    }
+
     /// Checks whether `bytes` could be reserved now for a text of length `text`, both in bytes. Reserves nothing.
     ///
     /// # Errors

@@ -124,7 +124,8 @@ impl Attempt {
     }
 
     fn is_answered_element(&self) -> bool {
-        self.element.is_some() && self.outcome == AttemptOutcome::Answered && self.reason.is_none()
+        let is_good = matches!(self.outcome, AttemptOutcome::Answered | AttemptOutcome::Cached);
+        self.element.is_some() && is_good && self.reason.is_none()
     }
 }
 
@@ -245,6 +246,14 @@ impl Attempts {
             && last.head < Moment::MAX
         {
             last.outcome = outcome.into();
+        }
+    }
+
+    /// Adds the entry of a call that was answered from the cache, at once or after a wait for another request.
+    pub fn add_cached(&mut self, backend: &Arc<str>, began: Moment, now: Moment) {
+        self.begin(backend, 1, began);
+        if let Some(last) = self.open() {
+            (last.outcome, last.ended) = (AttemptOutcome::Cached, now);
         }
     }
 

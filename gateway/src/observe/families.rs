@@ -72,6 +72,8 @@ families! {
         "Memory of answers that are being compressed, of compression.memory";
     CacheRequests: Counter "gateway_cache_requests_total" ["route", "result": CacheResult]
         "Requests of routes with a cache, by where their answer came from";
+    CachePartRequests: Counter "gateway_cache_part_requests_total" ["route", "result": CacheResult]
+        "Calls of parts with a cache, by where their answer came from; each element of for_each counts";
     CacheBytes: Gauge "gateway_cache_bytes" []
         "Memory of stored answers, of cache.max_bytes";
     CacheEntries: Gauge "gateway_cache_entries" []

@@ -235,6 +235,8 @@ labels! {
         Cancelled = "cancelled",
         /// The aggregate left the part out.
         Skipped = "skipped",
+        /// The answer of the part was a stored one, or the answer to another request that it waited for.
+        Cached = "cached",
     }
 
     /// Result of waiting for a slot of a bulkhead. Exactly one applies.

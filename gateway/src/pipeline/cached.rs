@@ -26,7 +26,7 @@ use crate::cache::conditional::{self, Conditions};
 use crate::cache::directives::RequestDirectives;
 use crate::cache::flights::{Joined, Landing, Leader};
 use crate::cache::freshness::{Arrival, Storable};
-use crate::cache::responses::{CacheKeys, CacheRequest, CacheTerms, Found, ResponseCache, Step, Verdict};
+use crate::cache::responses::{CacheCaller, CacheKeys, CacheRequest, CacheTerms, Found, ResponseCache, Step, Verdict};
 use crate::cache::reuse::UriHandle;
 use crate::cache::{CachedAnswer, PendingBody};
 use crate::call::backend::Backend;
@@ -49,7 +49,7 @@ const MOST_WAITS: u32 = 3;
 struct Asked {
     route: Arc<str>,
     terms: Arc<CacheTerms>,
-    principal: Arc<Principal>,
+    caller: CacheCaller,
     scheme: &'static str,
     host: String,
     target: String,
@@ -62,26 +62,43 @@ struct Asked {
 
 impl Asked {
     fn request(&self) -> CacheRequest<'_> {
-        let caller = &self.principal.caller;
-        let issuer = match &caller.kind {
-            Kind::Jwt(issuer) => issuer,
-            Kind::ApiKey | Kind::Mtls | Kind::Basic | Kind::Anonymous => "",
-        };
+        let caller = &self.caller;
         CacheRequest {
             route: &self.route,
             terms: &self.terms,
             tenant: &caller.tenant,
-            tier: &self.principal.tier.name,
-            is_identified: caller.kind != Kind::Anonymous,
-            caller: [caller.kind.as_str(), issuer, &caller.id],
-            claims: caller.claims.as_ref().map_or(&[][..], |claims| claims.bytes()),
-            owner: self.principal.share,
+            tier: &caller.tier,
+            is_identified: caller.is_identified,
+            caller: caller.identity(),
+            claims: &caller.claims,
+            owner: caller.owner,
             scheme: self.scheme,
             host: &self.host,
             target: &self.target,
             destination: &self.destination,
             headers: &self.headers,
         }
+    }
+}
+
+/// Returns what the cache distinguishes callers by.
+pub(super) fn cache_caller(principal: &Principal) -> CacheCaller {
+    let caller = &principal.caller;
+    CacheCaller {
+        tenant: Arc::clone(&caller.tenant),
+        tier: Arc::clone(&principal.tier.name),
+        kind: caller.kind.as_str(),
+        is_identified: caller.kind != Kind::Anonymous,
+        issuer: match &caller.kind {
+            Kind::Jwt(issuer) => Arc::clone(issuer),
+            Kind::ApiKey | Kind::Mtls | Kind::Basic | Kind::Anonymous => Arc::default(),
+        },
+        id: Arc::clone(&caller.id),
+        claims: caller
+            .claims
+            .as_ref()
+            .map_or_else(Bytes::new, |claims| claims.bytes().clone()),
+        owner: principal.share,
     }
 }
 
@@ -201,7 +218,7 @@ impl Exchange<'_> {
         Ok(Asked {
             route: Arc::clone(&request.route.name),
             terms,
-            principal: Arc::clone(&request.principal),
+            caller: cache_caller(&request.principal),
             scheme: self.peer.scheme.as_str(),
             host: host_of(request),
             target: target_of(request),
@@ -421,6 +438,8 @@ pub(super) struct Change {
     cache: Arc<ResponseCache>,
     host: String,
     target: String,
+    /// The backend that gets the request, and the target that it gets; `None` if several are called.
+    of_backend: Option<(Arc<str>, String)>,
 }
 
 impl Change {
@@ -429,6 +448,7 @@ impl Change {
             cache: Arc::clone(cache),
             host: host_of(request),
             target: target_of(request),
+            of_backend: backend_target(request),
         }
     }
 
@@ -440,6 +460,9 @@ impl Change {
         self.cache.invalidate(&self.host, &self.target);
         for changed in conditional::changed_targets(headers, &self.host, &self.target) {
             self.cache.invalidate(&self.host, &changed);
+        }
+        if let Some((backend, target)) = &self.of_backend {
+            self.cache.invalidate_part(backend, target);
         }
     }
 }
@@ -608,6 +631,20 @@ fn host_of(request: &AuthorizedRequest<'_>) -> String {
     let own = request.head.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = own.or_else(|| request.target.uri.authority().map(http::uri::Authority::as_str));
     host.unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Returns the backend that a request goes to and the target that it gets; `None` if several are called.
+fn backend_target(request: &AuthorizedRequest<'_>) -> Option<(Arc<str>, String)> {
+    match request.route.target.destination(request.chosen) {
+        Destination::Backend { backend, rewrite } => {
+            let target = match rewrite {
+                Some(rewrite) => rewritten_target(request, rewrite).ok()?.to_string(),
+                None => target_of(request),
+            };
+            Some((Arc::clone(&backend.name), target))
+        }
+        _ => None,
+    }
 }
 
 fn target_of(request: &AuthorizedRequest<'_>) -> String {

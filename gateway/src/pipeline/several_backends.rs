@@ -1,8 +1,11 @@
 //! Answers a request to an aggregate by calling several backends.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use policies::Deadline;
 
+use super::cached::cache_caller;
 use super::decision::AuthorizedRequest;
 use super::exchange::{Exchange, entrant};
 use crate::aggregate::{self, Aggregate, Failure};
@@ -50,6 +53,7 @@ impl Exchange<'_> {
             &request.route.access,
             &principal.caller.kind,
         );
+        let cache_caller = aggregate.has_cache().then(|| Arc::new(cache_caller(principal)));
         let of_parts = aggregate::Request {
             method: &request.head.method,
             captures: &request.captures,
@@ -58,6 +62,7 @@ impl Exchange<'_> {
             not_taken: &not_taken,
             added: &request.added,
             claims: principal.caller.claims.as_ref(),
+            cache_caller: cache_caller.as_ref(),
             body: body.as_ref(),
             reservation: &reservation,
             deadline: request.budget.deadline,

@@ -305,6 +305,7 @@ async fn serve(plan: &Plan, attempts: &mut Attempts) {
         headers: &HeaderMap::new(),
         added: &AddedFields::default(),
         claims: None,
+        cache_caller: None,
         body: None,
         reservation: &plan.workspace.reserve(u64::MAX, 0, (deadline().moment(), None)),
         deadline: deadline(),

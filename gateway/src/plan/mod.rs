@@ -96,7 +96,7 @@ pub struct Plan {
     pub stale: Arc<AnswerStore>,
     /// The response cache.
     pub responses: Arc<ResponseCache>,
-    /// Whether any route uses the response cache.
+    /// Whether any route or part uses the response cache.
     pub has_cache: bool,
     /// Memory for all stored answers, in bytes.
     pub stored_bytes: u64,

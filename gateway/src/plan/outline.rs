@@ -63,7 +63,7 @@ pub struct IdempotencyOutline {
     pub when_down: Option<&'static str>,
 }
 
-/// The cache of a route.
+/// The cache of a route or part.
 #[derive(Debug, Serialize)]
 pub struct CacheOutline {
     /// Who shares answers that do not say so themselves.
@@ -217,6 +217,8 @@ pub struct PartOutline {
     /// True if a `when` condition can skip the part.
     pub conditional: bool,
     pub for_each: Option<ForEachOutline>,
+    /// `null` without a cache.
+    pub cache: Option<CacheOutline>,
 }
 
 /// The caller's header fields that a part gets: `all`, `all_but_credentials`, or their names.

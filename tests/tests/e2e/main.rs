@@ -15,6 +15,7 @@ mod breaker;
 mod browser;
 mod bulkhead;
 mod cache;
+mod cached_parts;
 mod callers;
 mod canary;
 mod certificates;

@@ -78,7 +78,7 @@ pub(super) const SECTIONS: &[Section] = &[
             word("max_body_size max_size size", "body_limit: 1MiB"),
             noted("encoding", "", "answers are JSON"),
             noted(
-                "retry retries circuit_breaker breaker bulkhead cache",
+                "retry retries circuit_breaker breaker bulkhead",
                 "",
                 "it belongs to the backend",
             ),

@@ -12,14 +12,14 @@ use crate::config::span::At;
 use crate::config::units::ByteSize;
 use crate::config::value::Value;
 
-/// The store of answers: those that routes with a `cache` use again, and the last good ones of `fallback: [{ stale: ... }]`.
+/// The store of answers: those that routes and parts with a `cache` use again, and the last good ones of `fallback: [{ stale: ... }]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cache {
     /// Memory for all stored answers. Tenants share it equally: none loses to another what it stores within its share.
     pub max_bytes: At<ByteSize>,
 }
 
-/// Which answers of a route are stored and used again (RFC 9111). `{}` stores what the backend allows to be stored, for
+/// Which answers of a route or part are stored and used again (RFC 9111). `{}` stores what the backend allows to be stored, for
 /// as long as it says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteCache {

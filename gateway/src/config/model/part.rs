@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::cache::RouteCache;
 use super::fallback::Fallback;
 use super::forward::{self, ForwardedField};
 use super::http_values::{check_path, headers};
@@ -66,6 +67,8 @@ pub struct Part {
     pub collection: Option<At<String>>,
     /// What is used if the part fails, tried in this order.
     pub fallback: Vec<Fallback>,
+    /// Which answers of the backend are stored and used again; left out, none.
+    pub cache: Option<RouteCache>,
 }
 
 /// A condition on a value, or on the status of an earlier part; one of `value` and `status`, and one test.
@@ -149,6 +152,7 @@ impl Read for Part {
             let body: Option<At<Document>> = f.optional("body");
             let method = f.or("method", if body.is_some() { Method::POST } else { Method::GET });
             check_method(f, &method, body.as_ref());
+            check_cache(f, &method);
             Some(Self {
                 method,
                 body,
@@ -169,6 +173,7 @@ impl Read for Part {
                 group: f.optional("group"),
                 collection: f.optional("collection"),
                 fallback: f.list("fallback"),
+                cache: f.optional("cache"),
                 backend: backend?,
                 path: path?,
             })
@@ -198,6 +203,26 @@ fn check_method(f: &Fields<'_>, method: &At<Method>, body: Option<&At<Document>>
                 .hint("write `method: POST`, or what the backend expects, or drop the body"),
         );
     }
+}
+
+/// Answers to GET are stored, and no others.
+fn check_cache(f: &mut Fields<'_>, method: &At<Method>) {
+    if **method == Method::GET {
+        return;
+    }
+    let Some(Value { key, .. }) = f.value("cache") else {
+        return;
+    };
+    let message = format!(
+        "`{}.cache` stores answers to `GET` only, and the part is called with {}",
+        f.path, **method
+    );
+    let hint = "a part that changes things needs no `cache`: it ends the use of stored answers in any case";
+    f.push(
+        Mistake::new(Code::Conflict, key, message)
+            .related(method.span(), "the method of the part")
+            .hint(hint),
+    );
 }
 
 impl Read for When {

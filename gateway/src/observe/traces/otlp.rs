@@ -255,7 +255,7 @@ fn part(
         .unwrap_or(began);
     let last = attempts.last();
     let failed = last.filter(|last| last.outcome != AttemptOutcome::Answered || last.reason.is_some());
-    let failed = failed.filter(|last| !matches!(last.outcome, AttemptOutcome::Skipped));
+    let failed = failed.filter(|last| !matches!(last.outcome, AttemptOutcome::Skipped | AttemptOutcome::Cached));
     Span {
         name: format!("part {name}"),
         kind: INTERNAL,
@@ -279,7 +279,7 @@ fn part(
 fn client(attempt: &Attempt, method: &str, context: &SpanContext, parent: u64, trace: &str, clock: &Clock) -> Value {
     let (method, original) = self::method(method);
     let is_answered = attempt.outcome == AttemptOutcome::Answered;
-    let is_skipped = attempt.outcome == AttemptOutcome::Skipped;
+    let is_skipped = matches!(attempt.outcome, AttemptOutcome::Skipped | AttemptOutcome::Cached);
     // Client errors are errors of a CLIENT span.
     let is_error = !is_skipped && (!is_answered || attempt.status >= 400);
     let error_type = || match (attempt.reason, attempt.status) {

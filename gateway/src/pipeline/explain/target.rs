@@ -161,9 +161,16 @@ impl Scene<'_> {
                 false => "optional",
             };
             let label = format!("{} ({need}) to ", part.name());
-            self.backend("part", &label, &call.backend, self.planned_part(request))
+            let step = self
+                .backend("part", &label, &call.backend, self.planned_part(request))
                 .fact("part", &**part.name())
-                .by(self.plan, call.ids.part)
+                .by(self.plan, call.ids.part);
+            match &call.cache {
+                None => step,
+                Some(terms) => {
+                    step.with([Step::plain("cache", cached(terms, &Method::GET)).by(self.plan, call.ids.part)])
+                }
+            }
         })
         .collect()
     }

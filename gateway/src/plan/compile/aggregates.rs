@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use crate::aggregate::{
     Aggregate, Conflict, Errors, ForEach, Forwarded, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall,
-    PartDraft, PartFallback, PartSettingIds, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, Subject, Test,
-    When,
+    PartDraft, PartFallback, PartSettingIds, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, StoredAnswers,
+    Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::headers::rules::why_kept;
 use crate::json::{self, Document, Kind, Value};
 use crate::plan::compile::backends::Backends;
+use crate::plan::compile::caches;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::fallbacks::check_fallbacks;
 use crate::plan::compile::optional::transposed;
@@ -50,7 +51,11 @@ pub(super) fn compile(
     for (name, part) in parts.iter() {
         let path = format!("routes.{route}.aggregate.parts.{name}");
         let forward = part.forward.as_deref().or(forwarded.as_deref());
-        let call = part_call(compiler, &path, (part, forward), parameters, &names, backends);
+        let mut call = part_call(compiler, &path, (part, forward), parameters, &names, backends);
+        if let (Some(call), Some(cache)) = (&mut call, &part.cache) {
+            let terms = caches::of_part(compiler.config.routes.get(route), part, cache);
+            call.cache = Some(Arc::new(terms));
+        }
         drafts.push(draft(name, part, call.as_ref()));
         if let Some(limit) = part.time_limit.as_ref().filter(|limit| limit.value > route_limit) {
             compiler.mistake(
@@ -131,14 +136,18 @@ pub(super) fn compile(
         }
     };
     check_critical_path(compiler, route, written, &recipe, route_limit);
-    let stale = Arc::clone(compiler.state.responses.store());
+    let answers = StoredAnswers {
+        cache: Arc::clone(&compiler.state.responses),
+        metrics: compiler.state.observer.registry.route(route),
+        are_used: caches::has_any(compiler.config),
+    };
     let of_conflict = compiler.setting(&format!("routes.{route}.aggregate.conflict"));
     Some(Aggregate::new(
         Arc::from(route),
         recipe,
         calls?,
         heads?,
-        stale,
+        answers,
         of_conflict,
     ))
 }
@@ -164,6 +173,8 @@ fn part_call(
         time_limit,
         body_limit,
         fallback,
+        // Compiled in `compile`.
+        cache: _,
         // Compiled in `defaults` and in `draft`.
         missing: _,
         // Compiled in `draft`, for the recipe.
@@ -223,6 +234,7 @@ fn part_call(
         for_each: transposed(over)?,
         defaults: Box::default(),
         fallbacks: fallbacks(compiler, backend, fallback, backends)?,
+        cache: None,
         time_limit: time_limit.as_ref().map(|limit| limit.value),
         body_limit: Configured {
             value: usize::try_from(body_limit.0).unwrap_or(usize::MAX),

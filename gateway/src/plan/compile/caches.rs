@@ -1,4 +1,4 @@
-//! Compiles the response cache of routes.
+//! Compiles the response cache of routes and parts.
 
 use std::time::Duration;
 
@@ -16,8 +16,30 @@ pub(super) fn stored_bytes(config: &Config) -> u64 {
     max_bytes.0
 }
 
+/// Whether anything is stored to be used again.
+pub(super) fn has_any(config: &Config) -> bool {
+    let has_part = |aggregate: &config::Aggregate| aggregate.parts.iter().any(|(_, part)| part.cache.is_some());
+    config.routes.iter().any(|(_, route)| {
+        let has_part = matches!(&route.target, config::Target::Aggregate(aggregate) if has_part(aggregate));
+        route.cache.is_some() || has_part
+    })
+}
+
 /// Compiles the cache of a route.
 pub(super) fn compile(route: &config::Route, written: &config::RouteCache, target: Option<&Target>) -> CacheTerms {
+    let names = made_fields(route).chain(target.into_iter().flat_map(read_fields));
+    terms(written, names)
+}
+
+/// Compiles the cache of a part.
+pub(super) fn of_part(route: Option<&config::Route>, part: &config::Part, written: &config::RouteCache) -> CacheTerms {
+    let own = part.headers.iter();
+    let own = own.filter_map(|(name, _)| HeaderName::from_bytes(name.as_bytes()).ok());
+    terms(written, own.chain(route.into_iter().flat_map(made_fields)))
+}
+
+/// Compiles a cache whose answers vary with these fields, too.
+fn terms(written: &config::RouteCache, names: impl Iterator<Item = HeaderName>) -> CacheTerms {
     let config::RouteCache {
         scope,
         ttl,
@@ -27,9 +49,7 @@ pub(super) fn compile(route: &config::Route, written: &config::RouteCache, targe
         caller_directives,
     } = written;
     let time = |time: &Option<At<Duration>>| time.as_ref().map(|time| time.value);
-    let mut names: Vec<HeaderName> = vary.iter().map(|name| name.value.clone()).collect();
-    names.extend(made_fields(route));
-    names.extend(target.into_iter().flat_map(read_fields));
+    let mut names: Vec<HeaderName> = vary.iter().map(|name| name.value.clone()).chain(names).collect();
     names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
     names.dedup();
     CacheTerms {

@@ -295,7 +295,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
         observer: Arc::clone(&state.observer),
         stale: Arc::clone(state.responses.store()),
         responses: Arc::clone(&state.responses),
-        has_cache: config.routes.iter().any(|(_, route)| route.cache.is_some()),
+        has_cache: caches::has_any(config),
         stored_bytes: caches::stored_bytes(config),
         idempotency: Arc::clone(&state.idempotency),
         idempotency_room: idempotency::room(config),

@@ -549,6 +549,7 @@ fn part(name: &Arc<str>, written: &config::Part, aggregate: &config::Aggregate) 
             at_once: *for_each.at_once,
             on_failure: for_each.on_failure.as_str(),
         }),
+        cache: written.cache.as_ref().map(cache),
     }
 }
 

@@ -165,8 +165,8 @@ fn reads_added(target: &Target) -> bool {
         }
         Target::Aggregate(aggregate) => {
             let mut calls = aggregate.calls.iter();
-            // An answer that may serve as a fallback is kept with the fields of its request.
-            calls.any(|call| !call.fallbacks.is_empty() || route_edge::reads_added(call.uses()))
+            // An answer that may serve as a fallback, or be used again, is kept by the fields of its request.
+            calls.any(|call| !call.fallbacks.is_empty() || call.cache.is_some() || route_edge::reads_added(call.uses()))
         }
         Target::Redirect(_) => true,
         Target::Respond { .. } => false,

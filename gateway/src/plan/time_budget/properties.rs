@@ -274,6 +274,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 headers: &headers,
                 added: &AddedFields::default(),
                 claims: None,
+                cache_caller: None,
                 body: Some(&body),
                 reservation: &plan.workspace.reserve(u64::MAX, 0, (until, None)),
                 deadline,
