@@ -14,7 +14,7 @@ SUM = sort $(CASES) | awk -f tests/cases/sum.awk
 
 # Seconds for each fuzz target; and compiler flags that let libFuzzer see which code an input reaches.
 SECONDS ?= 60
-FUZZED = client_address config headers http1 json merge path proxy_protocol splice
+FUZZED = client_address config headers http1 json merge metering path proxy_protocol splice
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-trace-compares \

@@ -3,7 +3,7 @@
 //!
 //! From the top: [`cli`] · [`hand_over`] · [`admin`] · [`server`] · [`pipeline`], [`control`] · [`plan`] · [`tenancy`] ·
 //! [`aggregate`], [`auth`], [`response`] · [`call`], [`idempotency`], [`limits`] · [`import`], [`observe`] · [`config`], [`headers`] ·
-//! [`usage`], [`identity`], [`routing`], [`wire`] · [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
+//! [`usage`], [`identity`], [`routing`], [`wire`] · [`metering`], [`problem`], [`template`] · [`client`], [`json`], [`tls`] · [`rejection`] ·
 //! [`cache`], [`clock`], [`files`], [`fingerprint`], [`header_fields`], [`setting`] · the `policies` crate.
 
 // Tests read files that they have written themselves.
@@ -33,6 +33,7 @@ pub mod identity;
 pub mod import;
 pub mod json;
 pub mod limits;
+pub mod metering;
 pub mod observe;
 pub mod overload;
 pub mod pipeline;

@@ -7,6 +7,7 @@
 //! - `decide` looks at the head: which route, who, allowed, which limits, until when. The answer is a
 //!   `Decision`, a value; nothing has been done yet. Its stages are in `decide.rs`, in order.
 //! - `admit` refuses some requests while the worker is overloaded, by tier.
+//! - On a route whose cost is read from answers, the body is read first, and says what may be charged (`measured.rs`).
 //! - `charge` takes the decision's charges from the limits. A 429 is decided here.
 //! - `call` waits for tokens that were taken in advance, then calls the route's backend, or several for an aggregate,
 //!   or answers directly. After it, the charge is corrected.
@@ -26,6 +27,7 @@ mod decision;
 mod exchange;
 pub mod explain;
 mod fallback;
+mod measured;
 mod once;
 mod one_backend;
 mod peer;
@@ -39,7 +41,6 @@ mod several_backends;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::{Request, Response};
@@ -49,13 +50,13 @@ use self::charge::charge;
 use self::decide::decide;
 use self::decision::{AuthorizedRequest, Findings, Stop};
 use self::exchange::Exchange;
+use self::measured::SettleOnDrop;
 pub use self::peer::Peer;
 use self::request_head::RequestHead;
 use crate::clock::{self, Now};
 use crate::plan::{Destination, Plan};
 use crate::rejection::Rejection;
 use crate::response::{AnswerBody, Content};
-use crate::setting::SettingId;
 use crate::wire::caller_body::CallerBody;
 
 /// Answers one request. Every request ends in a response, also after a panic.
@@ -78,7 +79,7 @@ async fn run(
     now: Now,
 ) -> Result<Response<Content>, Rejection> {
     let (plan, peer) = (exchange.plan, exchange.peer);
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let mut head = RequestHead::read(plan, head, &exchange.trace);
     let explained = explain::asked(plan, &head);
 
@@ -91,23 +92,46 @@ async fn run(
         return Ok(explain::answer(plan, peer, &asked, &decision, now));
     }
 
+    let (mut measured, mut is_foreseen) = (None, false);
     if let Ok(request) = &decision.outcome {
         admit(peer, request)?;
+        if let Some(metering) = &request.route.metering {
+            let reserve = measured::reserve(plan, request, metering, &mut decision.charges, &mut body);
+            // Apart from the request's future, which would else be larger for all.
+            match Box::pin(reserve).await {
+                Ok(reserved) => measured = Some(reserved),
+                Err(rejection) => {
+                    is_foreseen = rejection.violation().is_some();
+                    decision.outcome = Err(rejection.into());
+                }
+            }
+        }
     }
     let receipt = charge(plan, &mut decision).await?;
     let (trace, has_own_id) = (&exchange.trace, exchange.has_own_id);
     decision.write_head(plan, peer, trace, has_own_id, &mut exchange.text);
     let request = match decision.outcome {
         Ok(request) => request,
-        Err(Stop::Refused(rejection)) => return Err(rejection),
+        Err(Stop::Refused(rejection)) => {
+            // A limit was about to refuse, and tokens have come since.
+            if is_foreseen {
+                receipt.refund(Now::read());
+            }
+            return Err(rejection);
+        }
         Err(Stop::Preflight(fields)) => return Ok(respond::to_preflight(fields)),
     };
     exchange.note_charge(receipt, request.route, request.budget);
+    if let Some(measured) = measured {
+        exchange.note_reserved(measured);
+    }
 
     let cost = request.route.cost;
-    let answered = call(exchange, request, body).await;
-    exchange.settle(&answered, cost);
-    Ok(exchange.with_limits_told(answered?))
+    let guard = SettleOnDrop(exchange);
+    let answered = call(guard.0, request, body).await;
+    guard.0.settle(&answered, cost);
+    let response = guard.0.measure(answered?);
+    Ok(guard.0.with_limits_told(response))
 }
 
 /// Answers a request by its route's target.
@@ -117,10 +141,7 @@ async fn call(
     body: CallerBody,
 ) -> Result<Response<Content>, Rejection> {
     if body.has_no_room() {
-        return Err(Rejection::Overloaded {
-            retry_after: Duration::from_secs(1),
-            by: Some(SettingId::PARKED_TOTAL),
-        });
+        return Err(Rejection::no_room_for_upload());
     }
     exchange.wait_for_tokens().await;
     if let Some(terms) = &request.route.idempotency {

@@ -293,6 +293,12 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
         )
         .with(Fields::Challenge(&challenge.www_authenticate)),
         Rejection::NotAllowed { why, .. } => Advice::text("The credential is valid, but not for this route: ", why),
+        Rejection::CostUnknown { what, .. } => Advice::text("Mend the body before sending it again: ", what),
+        Rejection::CostTooHigh { most, .. } => Advice {
+            variable: Variable::Number(*most),
+            after: " at once. Sending the same again does not help.",
+            ..Advice::say("Ask for less: a limit of this caller never holds more than ")
+        },
         Rejection::TenantDisabled(_) => Advice::say(
             "The credential is valid, but everything of its tenant is refused; those who run the service can enable it.",
         ),
@@ -738,6 +744,8 @@ mod tests {
             Rejection::OriginNotAllowed(by),
             Rejection::IdempotencyKeyMissing(by),
             Rejection::IdempotencyKeyInvalid { why, by },
+            Rejection::CostUnknown { what: why.into(), by },
+            Rejection::CostTooHigh { most: 1000, by },
             Rejection::NoRoute,
             Rejection::MethodNotAllowed {
                 allow: HeaderValue::from_static("GET, HEAD"),

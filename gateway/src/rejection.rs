@@ -79,6 +79,10 @@ reasons! {
     IdempotencyKeyMissing(SettingId): 400 InvalidArgument "idempotency_key_missing" "Idempotency-Key is missing";
     /// The key cannot be read or used; `why` tells what to correct.
     IdempotencyKeyInvalid { why: &'static str, by: SettingId }: 400 InvalidArgument "idempotency_key_invalid" "Idempotency-Key cannot be used";
+    /// The request's body does not say what it may cost; `what` tells which value to correct.
+    CostUnknown { what: Box<str>, by: SettingId }: 400 InvalidArgument "cost_unknown" "Cost of the request is not known";
+    /// The request would take more than a limit ever holds, which is `most`. No wait helps.
+    CostTooHigh { most: u64, by: SettingId }: 400 InvalidArgument "cost_too_high" "Request costs more than a limit holds";
     NoRoute: 404 Unimplemented "no_route" "No such route";
     MethodNotAllowed { allow: HeaderValue, by: Option<SettingId> }: 405 Unimplemented "method_not_allowed" "Method not allowed";
     /// The caller sent its request too slowly. Holds `None` if the caller set the time itself.
@@ -216,6 +220,14 @@ impl Rejection {
         Self::MalformedRequest { why, by: None }
     }
 
+    /// Returns the rejection of an upload for which there is no room before it is read.
+    pub const fn no_room_for_upload() -> Self {
+        Self::Overloaded {
+            retry_after: Duration::from_secs(1),
+            by: Some(SettingId::PARKED_TOTAL),
+        }
+    }
+
     /// Returns the setting that decided; `None` if no setting would change the answer.
     pub fn setting(&self) -> Option<SettingId> {
         match self {
@@ -228,6 +240,8 @@ impl Rejection {
             Self::BodyTooLarge(limit) => Some(limit.by),
             Self::UriTooLong => Some(SettingId::URI),
             Self::NotAllowed { by, .. }
+            | Self::CostUnknown { by, .. }
+            | Self::CostTooHigh { by, .. }
             | Self::BulkheadFull { by, .. }
             | Self::BulkheadTimeout { by, .. }
             | Self::BreakerOpen { by, .. }

@@ -8,6 +8,7 @@ mod events;
 pub mod gather;
 mod keeping;
 mod leaving;
+pub mod metered;
 pub mod tunnel;
 
 use std::borrow::Cow;
@@ -27,11 +28,13 @@ use self::gather::Resumed;
 pub use self::keeping::CachePlacement;
 use self::keeping::Keeping;
 pub use self::leaving::Leaving;
+use self::metered::MeteredContent;
 use crate::call::reply::{Broken, ReplyBody};
 use crate::clock;
 use crate::compression::Encoder;
 use crate::headers;
 use crate::limits::InFlightGuard;
+use crate::metering::AnswerEnd;
 use crate::observe::{Outcome, RequestGuard, RequestRecord};
 use crate::rejection::Reason;
 use crate::response::tunnel::{ByteCounts, End, Tunnel};
@@ -68,6 +71,8 @@ pub enum Content {
     Kept(Box<Keeping>),
     /// Backend's answer of which a part was read ahead.
     Resumed(Box<Resumed>),
+    /// Backend's answer that says what its request cost.
+    Metered(Box<MeteredContent>),
     /// Server-sent events, which end when the process shuts down.
     Events(Box<Events>),
     /// Tunnel without a body: after the head, the connection no longer speaks HTTP.
@@ -161,11 +166,15 @@ impl AnswerBody {
 
     /// Ends a stream of server-sent events, which has no end of its own, once `leaving` is ready.
     pub fn end_when(&mut self, leaving: impl FnOnce() -> Leaving) {
-        if !matches!(&self.content, Content::Reply(body) if body.is_event_stream()) {
+        let content = match &mut self.content {
+            Content::Metered(metered) => &mut metered.content,
+            content => content,
+        };
+        if !matches!(content, Content::Reply(body) if body.is_event_stream()) {
             return;
         }
-        if let Content::Reply(body) = std::mem::replace(&mut self.content, Content::Empty) {
-            self.content = Content::Events(Box::new(Events::new(body, leaving())));
+        if let Content::Reply(body) = std::mem::replace(content, Content::Empty) {
+            *content = Content::Events(Box::new(Events::new(body, leaving())));
         }
     }
 
@@ -174,11 +183,17 @@ impl AnswerBody {
     /// more.
     pub fn ends_by(&self) -> Option<Moment> {
         let open = self.open.as_ref()?;
-        match &self.content {
+        let content = match &self.content {
+            Content::Metered(metered) => &metered.content,
+            content => content,
+        };
+        match content {
             Content::Reply(reply) => reply.ends_by(),
             Content::Kept(keeping) => keeping.ends_by(),
             Content::Resumed(resumed) => resumed.ends_by(),
             Content::Events(events) => events.ends_by(),
+            // One answer is not measured twice.
+            Content::Metered(_) => None,
             Content::Empty | Content::Whole(_) if open.record.reason.is_some() => None,
             Content::Empty | Content::Whole(_) => Some(open.record.started + open.record.budget?),
             Content::Switched(_) => None,
@@ -213,13 +228,22 @@ impl AnswerBody {
         }
     }
 
+    /// Takes the record to close it, after the charge is settled by what has passed.
+    fn close(&mut self, end: AnswerEnd) -> Option<Open> {
+        let mut open = self.open.take()?;
+        if let Content::Metered(metered) = &mut self.content {
+            metered.settle(end, &mut open.record);
+        }
+        Some(open)
+    }
+
     /// Ends a gRPC call early with a status that gives the reason.
     fn break_off(
         &mut self,
         trailers: HeaderMap,
         fault: impl Into<Cow<'static, str>>,
     ) -> Option<Result<Frame<Bytes>, Broken>> {
-        if let Some(mut open) = self.open.take() {
+        if let Some(mut open) = self.close(AnswerEnd::BrokeOff) {
             open.record.note_fault(fault);
             open.record.grpc_status = grpc::stated(&trailers);
         }
@@ -238,10 +262,16 @@ impl AnswerBody {
     fn end_if_over(&mut self) {
         if self.is_over()
             && !matches!(self.content, Content::Switched(_))
-            && let Some(open) = self.open.take()
+            && let Some(open) = self.close(AnswerEnd::Complete)
         {
             open.record.end();
         }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        drop(self.close(AnswerEnd::CallerLeft));
     }
 }
 
@@ -276,6 +306,7 @@ impl Content {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Reply(body) => Pin::new(body).poll_frame(cx),
             Self::Kept(keeping) => keeping.poll_frame(cx),
+            Self::Metered(metered) => metered.poll_frame(cx),
             Self::Resumed(resumed) => resumed.poll_frame(cx),
         }
     }
@@ -287,6 +318,7 @@ impl Content {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Reply(body) => body.size_hint(),
             Self::Kept(keeping) => keeping.size_hint(),
+            Self::Metered(metered) => metered.content.size_hint(),
             Self::Resumed(resumed) => resumed.size_hint(),
         }
     }
@@ -298,6 +330,7 @@ impl Content {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Reply(body) => body.is_end_stream(),
             Self::Kept(keeping) => keeping.is_over(),
+            Self::Metered(metered) => metered.content.is_over(),
             Self::Resumed(resumed) => resumed.is_over(),
         }
     }
@@ -353,14 +386,14 @@ impl Body for AnswerBody {
                 this.break_off(trailers, broken.to_string())
             }
             Some(Err(broken)) => {
-                if let Some(mut open) = this.open.take() {
+                if let Some(mut open) = this.close(AnswerEnd::BrokeOff) {
                     open.record.attempts.end(clock::now(), Some(broken.outcome()), None);
                     open.record.note_fault(broken.to_string());
                 }
                 Some(Err(broken))
             }
             None => {
-                if let Some(open) = this.open.take() {
+                if let Some(open) = this.close(AnswerEnd::Complete) {
                     open.record.end();
                 }
                 None

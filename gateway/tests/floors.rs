@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 17] = [
     ],
     &["rejection"],
     &["client", "compression", "json", "tls"],
-    &["problem", "template"],
+    &["metering", "problem", "template"],
     &["identity", "request_key", "routing", "wire"],
     &["config", "headers", "usage"],
     &["import", "observe"],

@@ -70,6 +70,8 @@ pub struct Limit {
     pub metrics: Arc<LimitMetrics>,
     /// Setting that the terms come from.
     pub setting: SettingId,
+    /// Whether the limit counts units that answers say, and requests of other routes do not count.
+    pub counts_units: bool,
     /// Log of the charges for a process that takes over.
     pub log: Arc<ChargeLog>,
 }
@@ -148,9 +150,18 @@ impl LimitHandle {
     pub fn charge(self: &Arc<Self>, cost: u64) -> Charge {
         Charge {
             cost: self.limit.cost.unwrap_or(cost),
+            is_open: self.limit.cost.is_none(),
             delay: Duration::ZERO,
             is_taken: true,
             hold: Arc::clone(self),
+        }
+    }
+
+    /// Prepares a charge that no settlement corrects, of a request whose cost other limits count.
+    pub fn charge_request(self: &Arc<Self>) -> Charge {
+        Charge {
+            is_open: false,
+            ..self.charge(1)
         }
     }
 }
@@ -161,6 +172,8 @@ pub struct Charge {
     pub hold: Arc<LimitHandle>,
     /// Cost in tokens.
     pub cost: u64,
+    /// Whether the cost may be corrected.
+    is_open: bool,
     /// Time by which the tokens were taken in advance; the request waits for as long.
     delay: Duration,
     /// Whether tokens were taken; a shadow limit that would have refused takes none.
@@ -499,6 +512,28 @@ fn refusal(charges: &[Charge], index: usize, told: Duration, now: Now) -> Reject
     longest.account.terms().kind().rejection(violation)
 }
 
+/// Sets the cost of all charges that may be corrected. Nothing has been taken.
+pub fn set_cost(charges: &mut [Charge], cost: u64) {
+    for charge in charges.iter_mut().filter(|charge| charge.is_open) {
+        charge.cost = cost;
+    }
+}
+
+/// Returns the charge that no wait makes possible, because its limit never holds so much; of several the one with the
+/// smallest limit.
+pub fn impossible(charges: &[Charge]) -> Option<&Charge> {
+    let is_over = |charge: &&Charge| {
+        charge.is_open
+            && charge.limit.mode == Mode::Enforce
+            && charge.account.terms().kind().counts_tokens()
+            && charge.cost > charge.account.terms().most()
+    };
+    charges
+        .iter()
+        .filter(is_over)
+        .min_by_key(|charge| charge.account.terms().most())
+}
+
 impl Receipt {
     /// Returns a receipt without charges.
     pub fn none(now: Now) -> Self {
@@ -507,6 +542,19 @@ impl Receipt {
             taken_at: now,
             presence: InFlightGuard::default(),
             delay: Duration::ZERO,
+        }
+    }
+
+    /// Returns a receipt for the same charges, to settle them later, without a place among the requests in flight. Nothing
+    /// is settled or given back here any more, but what is left can still be told.
+    pub fn take_charges(&mut self) -> Self {
+        let taken = self.taken.clone();
+        self.taken
+            .iter_mut()
+            .for_each(|charge| (charge.is_open, charge.is_taken) = (false, false));
+        Self {
+            taken,
+            ..Self::none(self.taken_at)
         }
     }
 
@@ -523,10 +571,9 @@ impl Receipt {
         }
     }
 
-    /// Corrects the charges once the real cost is known. Only limits without a cost of their own change.
+    /// Corrects the charges once the real cost is known. Limits with a cost of their own keep their charge.
     pub fn settle(&mut self, now: Now, cost: u64) {
-        let by_route = |held: &&mut Charge| held.limit.cost.is_none();
-        for held in self.taken.iter_mut().filter(by_route) {
+        for held in self.taken.iter_mut().filter(|held| held.is_open) {
             if cost > held.cost {
                 held.take_more(now, cost - held.cost);
             } else {

@@ -180,6 +180,7 @@ proptest! {
             table: Arc::clone(&table),
             metrics: registry.limit("limit"),
             setting: crate::setting::SettingId::HEAD_BYTES,
+            counts_units: false,
             log: Arc::default(),
         };
         let hold = Arc::new(LimitHandle::new(Arc::new(limit), OWNERS[0], terms, Origin::Written));
@@ -226,6 +227,7 @@ proptest! {
                 table: Arc::clone(&table),
                 metrics: Registry::default().limit("limit"),
                 setting: crate::setting::SettingId::HEAD_BYTES,
+                counts_units: false,
                 log: Arc::default(),
             };
             Arc::new(LimitHandle::new(Arc::new(limit), OWNERS[0], terms(kind, most), Origin::Written))

@@ -15,12 +15,19 @@ pub struct RefundFacts {
     /// slowly.
     pub by_callers_time: bool,
     has_failed: bool,
+    has_timed_out: bool,
 }
 
 impl RefundFacts {
     /// Records why the request, or a call or part of it, failed, even if something else was answered in its place.
     pub fn fail(&mut self, reason: Reason) {
         self.has_failed |= !is_callers_doing(reason);
+        self.has_timed_out |= matches!(reason, Reason::OutOfTime | Reason::BackendTimeout);
+    }
+
+    /// Whether a call ran out of time.
+    pub const fn has_timed_out(&self) -> bool {
+        self.has_timed_out
     }
 
     /// Whether the request's charge is given back.

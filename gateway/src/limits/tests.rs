@@ -31,6 +31,7 @@ fn limit(name: &str, terms: Terms, per: Per, mode: Mode, wait: Duration) -> Arc<
         table: Arc::clone(&table),
         metrics: Registry::default().limit(name),
         setting: crate::setting::SettingId::HEAD_BYTES,
+        counts_units: false,
         log: Arc::default(),
     };
     Arc::new(LimitHandle::new(

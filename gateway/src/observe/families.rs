@@ -6,9 +6,9 @@
 
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, CallerOutcome, Class,
-    ConnectionRefusal, ConnectionState, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake, HandshakeDelay,
-    IdempotencyResult, Label, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop,
-    StoreOutcome, TraceOutcome, Verification,
+    ConnectionRefusal, ConnectionState, CostSource, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake,
+    HandshakeDelay, IdempotencyResult, Label, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome,
+    RetryStop, StoreOutcome, TraceOutcome, UnitEvent, Verification,
 };
 use crate::compression::Coding;
 use crate::rejection::Reason;
@@ -70,6 +70,10 @@ families! {
         "Bytes of these answers as they were sent";
     CompressionMemory: Gauge "gateway_compression_memory_bytes" []
         "Memory of answers that are being compressed, of compression.memory";
+    Units: Counter "gateway_cost_units_total" ["route", "event": UnitEvent]
+        "Units of routes whose cost is read from answers; reserved and beyond are refunded and settled together";
+    CostSettlements: Counter "gateway_cost_settlements_total" ["route", "by": CostSource]
+        "Requests of these routes that have ended, by what their cost goes by";
     CacheRequests: Counter "gateway_cache_requests_total" ["route", "result": CacheResult]
         "Requests of routes with a cache, by where their answer came from";
     CachePartRequests: Counter "gateway_cache_part_requests_total" ["route", "result": CacheResult]

@@ -125,6 +125,30 @@ labels! {
     /// Fallback that was served for a failed backend.
     FallbackKind { Value = "value", Stale = "stale", Backend = "backend" }
 
+    /// What becomes of units that requests cost.
+    UnitEvent {
+        /// Taken before the request was sent.
+        Reserved = "reserved",
+        /// Taken in the end beyond what was reserved.
+        Beyond = "beyond",
+        /// Given back in the end.
+        Refunded = "refunded",
+        /// What requests cost in the end.
+        Settled = "settled",
+    }
+
+    /// What the cost of a request goes by.
+    CostSource {
+        /// The backend said what was used.
+        Usage = "usage",
+        /// What was seen of the answer.
+        Estimate = "estimate",
+        /// The whole reservation, because nobody can tell.
+        Reservation = "reservation",
+        /// Nothing was generated.
+        Refund = "refund",
+    }
+
     /// How the response cache took part in an answer.
     CacheResult {
         /// The stored answer, while it was fresh.
@@ -513,6 +537,8 @@ mod tests {
         check::<Class>();
         check::<Coding>();
         check::<FallbackKind>();
+        check::<UnitEvent>();
+        check::<CostSource>();
         check::<CacheResult>();
         check::<IdempotencyResult>();
         check::<Outcome>();

@@ -4,6 +4,7 @@
 //! field means "no" and not "unknown".
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::Not;
 
 use serde::{Serialize, Serializer};
@@ -57,6 +58,12 @@ pub(super) struct Line<'a> {
     connect_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_byte_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserved: Option<NonZeroU32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_by: Option<&'static str>,
     bytes_in: u64,
     bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +127,9 @@ impl<'a> Line<'a> {
             queue_ms: millis(record.attempts.queued()),
             connect_ms: (!connecting.is_zero()).then(|| millis(connecting)),
             first_byte_ms: record.attempts.head().map(|head| millis(head.since(record.started))),
+            reserved: record.reserved,
+            cost: record.cost_by.map(|_| record.cost),
+            cost_by: record.cost_by.map(|by| by.as_str()),
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             coding: record.coding.map(|coding| coding.as_str()),

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use smallvec::SmallVec;
 use super::attempts::Attempts;
 use super::counters::RouteMetrics;
 use super::decided::Decided;
-use super::labels::{CacheResult, CallerKind, FallbackKind, IdempotencyResult, Outcome};
+use super::labels::{CacheResult, CallerKind, CostSource, FallbackKind, IdempotencyResult, Outcome};
 use super::tenants::TenantMetrics;
 use super::timestamp::Timestamp;
 use super::traces::SpanContext;
@@ -70,6 +71,10 @@ pub struct RequestRecord {
     /// Tokens that the request cost, as far as the type can tell; 0 if it was refused before, or its charge was given
     /// back.
     pub cost: u32,
+    /// Units that were reserved for the request; `None` where its cost is not measured, and for none.
+    pub reserved: Option<NonZeroU32>,
+    /// What its cost goes by; `None` until it is settled.
+    pub cost_by: Option<CostSource>,
     /// Time limit of the request, set when its limits are charged.
     pub budget: Option<Duration>,
     /// Time from `started` to the last byte; set at the end.

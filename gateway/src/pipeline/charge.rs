@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Response;
 
-use super::decision::Decision;
+use super::decision::{AuthorizedRequest, Decision};
 use super::exchange::Exchange;
 use crate::clock::{self, Now};
 use crate::limits::{self, Receipt, Unfinished};
@@ -20,11 +20,7 @@ use crate::response::Content;
 pub(super) async fn charge(plan: &Plan, decision: &mut Decision<'_>) -> Result<Receipt, Rejection> {
     let now = Now::read();
     let longest_wait = match &decision.outcome {
-        Ok(request) => request
-            .budget
-            .deadline
-            .remaining(now.moment)
-            .saturating_sub(plan.time.minimum),
+        Ok(request) => longest_wait(plan, request, now),
         Err(_) => Duration::ZERO,
     };
     match limits::begin(std::mem::take(&mut decision.charges), now, longest_wait) {
@@ -36,6 +32,12 @@ pub(super) async fn charge(plan: &Plan, decision: &mut Decision<'_>) -> Result<R
             Box::pin(taking.finish(deadline)).await
         }
     }
+}
+
+/// Returns the longest time for which a request may wait for tokens.
+pub(super) fn longest_wait(plan: &Plan, request: &AuthorizedRequest<'_>, now: Now) -> Duration {
+    let left = request.budget.deadline.remaining(now.moment);
+    left.saturating_sub(plan.time.minimum)
 }
 
 impl Exchange<'_> {
@@ -61,6 +63,13 @@ impl Exchange<'_> {
         }
         let stated = self.stated_cost.total(own);
         let is_refunded = self.refund.is_refunded();
+        if self.measured.is_some() {
+            self.settle_reserved(answered);
+            if let (true, Some(receipt)) = (is_refunded, &self.receipt) {
+                receipt.refund(Now::read());
+            }
+            return;
+        }
         let cost = if is_refunded { 0 } else { stated.unwrap_or(own) };
         self.record.cost = u32::try_from(cost).unwrap_or(u32::MAX);
         let Some(receipt) = &mut self.receipt else { return };

@@ -20,7 +20,7 @@ use crate::clock::Now;
 use crate::compression::{Compression, PendingCompression};
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, AddedFields, RequestHints};
-use crate::limits::Charges;
+use crate::limits::{Charge, Charges, LimitHandle};
 use crate::plan::{KeySources, Plan, Route, Target};
 use crate::rejection::Rejection;
 use crate::routing::{self, path_policy};
@@ -207,11 +207,24 @@ fn clean(
 fn all_charges(plan: &Plan, route: &Route, principal: &Principal, client: &ClientAddress) -> Charges {
     let address = address::key(client.ip, plan.edge.ipv6_prefix);
     let held = principal.holds();
-    let of_tier = held.iter().map(|hold| hold.charge(route.cost));
+    let of_tier = held.iter().filter_map(|hold| of_tier(hold, route));
     let of_route = route.limits.iter();
     of_tier
         .chain(of_route.map(|limit| limit.charge(principal, address, &route.name, route.cost)))
         .collect()
+}
+
+/// Returns the charge to a limit of the tenant's tier. One that counts units is for routes that name it.
+fn of_tier(hold: &Arc<LimitHandle>, route: &Route) -> Option<Charge> {
+    match &route.metering {
+        None if hold.limit.counts_units => None,
+        None => Some(hold.charge(route.cost)),
+        Some(metering) if hold.limit.counts_units => {
+            let is_named = metering.quotas.iter().any(|name| *name == hold.limit.name);
+            is_named.then(|| hold.charge(1))
+        }
+        Some(_) => Some(hold.charge_request()),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use http::{HeaderValue, Method, Request, Version};
 use policies::Moment;
 use policies::bulkhead::Entrant;
 
+use super::measured::Measured;
 use super::peer::Peer;
 use crate::call::StatedCost;
 use crate::clock::Now;
@@ -41,6 +42,8 @@ pub(super) struct Exchange<'a> {
     /// Facts that decide whether the charge is given back.
     pub(super) refund: RefundFacts,
     pub(super) stated_cost: StatedCost,
+    /// What is reserved for the request, until it is settled; `None` where its cost is not measured.
+    pub(super) measured: Option<Box<Measured>>,
     pub(super) record: Box<RequestGuard>,
 }
 
@@ -86,6 +89,7 @@ impl<'a> Exchange<'a> {
             tells_limits: true,
             refund: RefundFacts::default(),
             stated_cost: StatedCost::default(),
+            measured: None,
             record: plan.observer.begin(record),
         }
     }

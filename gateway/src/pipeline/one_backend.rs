@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use http::header::ACCEPT_ENCODING;
 use http::uri::PathAndQuery;
-use http::{Response, StatusCode, Version};
+use http::{HeaderValue, Response, StatusCode, Version};
 use http_body::Body;
 use policies::Deadline;
 
@@ -99,7 +100,15 @@ impl Exchange<'_> {
         let of_connection = self.peer.interim.clone().map(InterimTarget::Connection);
         let interim = of_connection.or_else(|| body.flow().cloned().map(InterimTarget::Stream));
         let limit = route.body_limit;
-        let body = if body.is_end_stream() {
+        let body = if let Some(measured) = &self.measured {
+            // An encoded answer could not be read while it passes.
+            head.headers
+                .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            match measured.body.is_empty() {
+                true => CallBody::Empty,
+                false => CallBody::Whole(measured.body.clone()),
+            }
+        } else if body.is_end_stream() {
             CallBody::Empty
         } else if body.size_hint().lower() > limit.value {
             return Err(Rejection::BodyTooLarge(limit));
@@ -117,7 +126,7 @@ impl Exchange<'_> {
             operator_deadline: Deadline::at(self.started + route.time_limit),
             caller_deadline: hints.deadline.map(|wish| Deadline::at(self.started + wish)),
             trailers: hints.trailers,
-            expects: hints.expects,
+            expects: hints.expects && self.measured.is_none(),
             operator_limit: route.time_limit,
             entrant: entrant(&principal),
             is_retry: hints.is_retry,

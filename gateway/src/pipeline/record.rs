@@ -44,7 +44,9 @@ impl Exchange<'_> {
         self.refund.attempts = facts.attempts;
         self.refund.by_callers_time |= facts.by_callers_time;
         self.stated_cost = facts.cost;
-        self.record.bytes_in = facts.bytes_in;
+        if self.measured.is_none() {
+            self.record.bytes_in = facts.bytes_in;
+        }
         if let Some(detail) = facts.detail {
             self.record.note_fault(detail);
         }

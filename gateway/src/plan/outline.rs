@@ -30,6 +30,8 @@ pub struct RouteOutline {
     pub limits: Vec<LimitOutline>,
     /// Tokens that a request takes from each limit without a cost of its own.
     pub cost: u64,
+    /// `null` where the cost is a number.
+    pub measured_cost: Option<MeasuredCostOutline>,
     pub time_limit_ms: u64,
     /// Longest wait for the response head.
     pub worst_case_ms: u64,
@@ -152,6 +154,24 @@ pub struct LimitOutline {
     pub per: &'static str,
     pub mode: &'static str,
     pub cost: u64,
+    /// Whether it counts units that answers say.
+    pub counts_units: bool,
+}
+
+/// Cost of a route that is read from its answers.
+#[derive(Debug, Serialize)]
+pub struct MeasuredCostOutline {
+    /// Paths of the numbers that are added up.
+    pub body: Vec<String>,
+    pub text: Vec<String>,
+    pub bytes_per_unit: u64,
+    /// Paths in the request's body that say how much may be generated.
+    pub max: Vec<String>,
+    pub default: Option<u64>,
+    pub most: Option<u64>,
+    pub times: Vec<String>,
+    /// Quotas that count the units.
+    pub quotas: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]

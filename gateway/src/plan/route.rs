@@ -17,6 +17,7 @@ use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::HeaderRules;
 use crate::headers::{AddedHeaders, MethodOverride};
 use crate::idempotency::IdempotencyTerms;
+use crate::metering::Metering;
 use crate::observe::{FallbackKind, RouteMetrics};
 use crate::plan::mirror::RouteMirror;
 use crate::plan::redirect::Redirect;
@@ -36,6 +37,8 @@ pub struct Route {
     pub cost: u64,
     /// Response field in which the backend states the actual cost of the request.
     pub cost_header: Option<Arc<HeaderName>>,
+    /// How the cost of a request is measured; `None` if it is not.
+    pub metering: Option<Arc<Metering>>,
     /// Maximum time of a request on this route: the route's own limit, or that of all requests.
     pub time_limit: Duration,
     pub stream: bool,

@@ -36,6 +36,11 @@ impl Events {
         self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
+    /// Returns the body; `None` once the stream has ended.
+    pub(super) fn body(&mut self) -> Option<&mut ReplyBody> {
+        self.body.as_deref_mut()
+    }
+
     pub(crate) fn ends_by(&self) -> Option<Moment> {
         self.body.as_ref()?.ends_by()
     }

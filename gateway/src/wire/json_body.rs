@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http_body::Body;
 use tokio::time::Instant;
 
 use crate::json::{self, Document, GatherError, Gathered, Paths, Refusal, Reservation, Selection, WorkspaceError};
@@ -56,8 +57,36 @@ pub async fn whole(
     Ok(gathered(body, limit, until, reservation).await?.into_text())
 }
 
+/// Reads a whole body of at most `limit` bytes, and has `look` look at it, which gets no document if there is no body,
+/// and its length. Returns the body as it came.
+///
+/// # Errors
+/// Those of [`read`].
+pub async fn read_whole<T: Send + 'static>(
+    body: &mut CallerBody,
+    limit: Configured<u64>,
+    until: (Instant, Option<SettingId>),
+    reservation: Reservation,
+    look: impl FnOnce(Option<&Document>, usize) -> T + Send + 'static,
+) -> Result<(Bytes, T), Rejection> {
+    let most = usize::try_from(limit.value).unwrap_or(usize::MAX);
+    let gathered = gathered(body, limit, until, &reservation).await?;
+    if gathered.is_empty() {
+        return Ok((Bytes::new(), look(None, 0)));
+    }
+    let length = gathered.len();
+    let read = move || {
+        let text = gathered.into_text();
+        let document = Document::check(&text, most)?;
+        let seen = look(Some(&document), length);
+        Ok((text, seen))
+    };
+    let (text, seen) = reservation.read(length, read).await?.map_err(refused)?;
+    Ok((reservation.keep_for(text), seen))
+}
+
 async fn gathered(
-    body: CallerBody,
+    body: impl Body<Data = Bytes, Error = BodyError> + Unpin,
     limit: Configured<u64>,
     (until, time): (Instant, Option<SettingId>),
     reservation: &Reservation,

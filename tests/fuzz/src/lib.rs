@@ -10,6 +10,7 @@ pub mod headers;
 pub mod http1;
 pub mod json;
 pub mod merge;
+pub mod metering;
 pub mod path;
 pub mod proxy_protocol;
 pub mod splice;
@@ -17,13 +18,14 @@ pub mod splice;
 /// Fuzz target: its name, which is also its folder under `cases`, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("client_address", client_address::check),
     ("config", config::check),
     ("headers", headers::check),
     ("http1", http1::check),
     ("json", json::check),
     ("merge", merge::check),
+    ("metering", metering::check),
     ("path", path::check),
     ("proxy_protocol", proxy_protocol::check),
     ("splice", splice::check),

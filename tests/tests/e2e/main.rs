@@ -103,6 +103,7 @@ mod tenants_safety;
 mod tenants_shell;
 mod tiers;
 mod tls;
+mod token_budgets;
 mod token_commands;
 mod tokens;
 mod tour;

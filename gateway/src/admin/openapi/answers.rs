@@ -89,7 +89,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ),
     (
         "Route",
-        "name: text, match: Match, access: Access, limits: RouteLimit[], cost: count, time_limit_ms: count, \
+        "name: text, match: Match, access: Access, limits: RouteLimit[], cost: count, measured_cost: MeasuredCost?, time_limit_ms: count, \
          worst_case_ms: count, time_budget: any, fan_out: any, stream: bool, body_limit_bytes: count, reads_json: bool, \
          edge: Edge, target: any, mirror: Mirror?, cache: RouteCache?, idempotency: RouteIdempotency?, at: Place?, @Traffic, mirrored?: Mirrored, \
          cached?: Cached",
@@ -105,7 +105,12 @@ const OBJECTS: &[(&str, &str)] = &[
     ),
     (
         "RouteLimit",
-        "name: text, terms: text, per: text, mode: text, cost: count",
+        "name: text, terms: text, per: text, mode: text, cost: count, counts_units: bool",
+    ),
+    (
+        "MeasuredCost",
+        "body: text[], text: text[], bytes_per_unit: count, max: text[], default: count?, most: count?, times: text[], \
+         quotas: text[]",
     ),
     (
         "Edge",

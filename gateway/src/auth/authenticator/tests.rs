@@ -575,6 +575,7 @@ fn thrifty_after(work: Arc<VerificationWork>, failures: u64) -> (Scene, Arc<Veri
         table: Accounts::new(100).table(&"callers.verifications".into(), &TermsByOwner::for_all(terms)),
         metrics: Registry::default().limit("callers.verifications"),
         setting: crate::setting::SettingId::HEAD_BYTES,
+        counts_units: false,
         log: Arc::default(),
     };
     let share = Share::new(Ratio::new(0.25).unwrap(), 2).unwrap();

@@ -16,6 +16,7 @@ mod callers;
 mod compression;
 mod connection_limits;
 mod cors;
+mod cost;
 mod endpoint;
 mod endpoints;
 mod fallback;
@@ -60,6 +61,7 @@ pub use callers::{
 pub use compression::{Compression, CompressionLevels, OwnCompression};
 pub use connection_limits::{ConnectionLimits, MinimumRates};
 pub use cors::{Cors, Origin, OwnCors};
+pub use cost::{MeasuredCost, ReservedCost, UsagePath};
 pub use endpoint::{Endpoint, EndpointUrl};
 pub use endpoints::{EndpointSource, Endpoints, HostName, KubernetesService, Scheme, SlicePort};
 pub use fallback::Fallback;

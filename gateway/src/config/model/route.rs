@@ -6,12 +6,13 @@ use std::time::Duration;
 use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
 
+use super::cost;
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
 use super::split;
 use super::{
-    AddedHeaders, Aggregate, Fallback, Headers, Limit, Match, Mirror, OwnCompression, OwnCors, PathPolicy, Redirect,
-    RouteCache, RouteIdempotency, SecurityHeaders, SplitEntry,
+    AddedHeaders, Aggregate, Fallback, Headers, Limit, Match, MeasuredCost, Mirror, OwnCompression, OwnCors,
+    PathPolicy, Redirect, RouteCache, RouteIdempotency, SecurityHeaders, SplitEntry,
 };
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
@@ -35,8 +36,11 @@ pub struct Route {
     pub access: Access,
     /// Limits by name, beside those of the caller's tier. All must admit a request.
     pub limits: NamedMap<Limit>,
-    /// Tokens that a request takes from each limit that has no `cost` of its own.
+    /// Tokens that a request takes from each limit that has no `cost` of its own. Or how the cost is read from the answer:
+    /// then the limits of the route count its units, and those of tiers one for the request.
     pub cost: At<NonZeroU64>,
+    /// How the cost is measured, where `cost` says that.
+    pub measured_cost: Option<MeasuredCost>,
     /// Header field of the backend's answer that says what the request cost in the end, in tokens.
     pub cost_header: Option<At<HeaderName>>,
     /// For the whole request. Left out: `request` less `reserve` of `time_limits`.
@@ -191,7 +195,7 @@ impl Read for Route {
             let matches = f.required("match");
             let access = f.section("access");
             let limits = f.optional("limits").unwrap_or_default();
-            let cost = f.or("cost", NonZeroU64::MIN);
+            let (cost, measured_cost) = cost::cost(f);
             let cost_header = f.optional("cost_header");
             let time_limit = f.optional("time_limit");
             time_above_zero(f, "time_limit", time_limit.as_ref());
@@ -222,6 +226,7 @@ impl Read for Route {
             check_mirror(f, &stream);
             check_cache(f, &stream, matches.as_ref());
             check_idempotency(f, &stream, &upgrade, matches.as_ref());
+            check_measured(f);
             // A route with mistakes is left out, but its names and credentials are checked all the same.
             let target = target.unwrap_or_else(Target::unread);
             Some(Self {
@@ -229,6 +234,7 @@ impl Read for Route {
                 access: access?,
                 limits,
                 cost,
+                measured_cost,
                 cost_header,
                 time_limit,
                 stream,
@@ -256,6 +262,58 @@ impl Read for Route {
 fn has_no_call(f: &mut Fields<'_>) -> bool {
     let mut has = |keys: &[&'static str]| keys.iter().any(|key| f.value(key).is_some());
     !has(&["backend", "split"]) && has(&["aggregate", "respond", "redirect"])
+}
+
+/// Reports what does not go with a cost that is read from the answer.
+fn check_measured(f: &mut Fields<'_>) {
+    let Some(cost) = f.value("cost").filter(Value::is_map) else {
+        return;
+    };
+    let path = f.path.to_owned();
+    let mistake = |what: &str, at, hint: &str| {
+        let message = format!("`{path}.{what}` does not go with a `cost` that is read from the answer");
+        Mistake::new(Code::Conflict, at, message)
+            .related(cost.key, "which is written here")
+            .hint(hint.to_owned())
+    };
+    let pairs = [
+        (
+            "cost_header",
+            "keep one of the two: both say what a request cost in the end",
+        ),
+        (
+            "cache",
+            "take it out: a stored answer uses nothing, though it says what it used once",
+        ),
+        (
+            "idempotency",
+            "take it out: a stored answer uses nothing, though it says what it used once",
+        ),
+        (
+            "aggregate",
+            "make a route of its own for the backend whose answers say it",
+        ),
+        (
+            "respond",
+            "write a number: no backend is asked whose answer could say it",
+        ),
+        (
+            "redirect",
+            "write a number: no backend is asked whose answer could say it",
+        ),
+    ];
+    for (what, hint) in pairs {
+        if let Some(value) = f.value(what) {
+            f.push(mistake(what, value.key, hint));
+        }
+    }
+    if let Some(value) = f.value("upgrade").filter(|value| value.is_word("websocket")) {
+        f.push(mistake(
+            "upgrade",
+            value.key,
+            "take it out: a tunnel has no answer that could say it",
+        ));
+    }
 }
 
 /// Reports a mirror of requests that cannot be copied.

@@ -23,6 +23,7 @@ impl LimitCounter for InFlight {
     const WORD: &'static str = "in_flight";
     /// The number would be out of date when it is read.
     const IS_TOLD: bool = false;
+    const COUNTS_TOKENS: bool = false;
     /// Requests under way under another kind have no guard that would leave again.
     const CARRIES_OVER: bool = false;
 

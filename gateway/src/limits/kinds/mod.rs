@@ -63,6 +63,9 @@ pub trait LimitCounter: Send + Sync + Sized + 'static {
     /// Whether tokens can be taken in advance.
     const WAITS: bool = false;
 
+    /// Whether a request takes its cost, and not one place.
+    const COUNTS_TOKENS: bool = true;
+
     /// Whether the counter can take over what was taken under a limit of another kind.
     const CARRIES_OVER: bool = true;
 
@@ -237,6 +240,11 @@ macro_rules! kinds {
             /// Whether an answer tells the balance.
             pub const fn is_told(self) -> bool {
                 match self { $(Self::$kind => <$counter>::IS_TOLD,)* }
+            }
+
+            /// Whether a request takes its cost, and not one place.
+            pub const fn counts_tokens(self) -> bool {
+                match self { $(Self::$kind => <$counter>::COUNTS_TOKENS,)* }
             }
 
             /// Whether the counts are in the store.

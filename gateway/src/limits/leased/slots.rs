@@ -111,6 +111,7 @@ impl LimitCounter for LeasedSlots {
 
     const WORD: &'static str = InFlight::WORD;
     const IS_TOLD: bool = InFlight::IS_TOLD;
+    const COUNTS_TOKENS: bool = false;
     const CARRIES_OVER: bool = InFlight::CARRIES_OVER;
     const IS_SHARED: bool = true;
 

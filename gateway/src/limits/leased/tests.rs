@@ -150,6 +150,7 @@ impl Replica {
             cost: None,
             wait,
             setting: crate::setting::SettingId::HEAD_BYTES,
+            counts_units: false,
             log: Arc::default(),
         };
         let owner = Owner::Tenant(tenant);

@@ -133,7 +133,10 @@ impl Scene<'_> {
         if matches!(limit.per, Per::Global) {
             text = format!("{}: {} for all callers together", limit.metrics.name, terms(account));
         }
-        text.push_str(&format!("; takes {}, {left} left", charge.cost));
+        match limit.counts_units {
+            true => text.push_str(&format!("; takes what the body reserves, {left} left")),
+            false => text.push_str(&format!("; takes {}, {left} left", charge.cost)),
+        }
         if found.principal.is_none() {
             text.push_str(", for a failed authentication");
         }

@@ -13,6 +13,7 @@ use crate::cache::responses::CacheTerms;
 use crate::call::foresee::Planned;
 use crate::client::address;
 use crate::idempotency::IdempotencyTerms;
+use crate::metering::Metering;
 use crate::pipeline::decision::AuthorizedRequest;
 use crate::pipeline::exchange::entrant;
 use crate::plan::split::Split;
@@ -56,6 +57,19 @@ fn once(terms: &IdempotencyTerms, method: &Method, headers: &HeaderMap) -> Strin
     }
 }
 
+/// Says how the cost of a request is measured.
+fn measured(metering: &Metering) -> String {
+    let reserve = &metering.reserve;
+    let prompt = format!("a unit for each {} bytes of the body", reserve.bytes_per_unit);
+    let most: Vec<_> = reserve.most.iter().map(ToString::to_string).collect();
+    let reserved = match most.as_slice() {
+        [] => prompt,
+        [one] => format!("{prompt} and {one} more"),
+        all => format!("{prompt} and the largest of {} more", list(all, "and")),
+    };
+    format!("reserves {reserved}; in the end it costs what the answer says")
+}
+
 impl Scene<'_> {
     /// Returns the target, with the guards of each backend. `client` is the address of the client.
     pub(super) fn target(&self, request: &AuthorizedRequest<'_>, client: IpAddr) -> Vec<Step> {
@@ -81,6 +95,10 @@ impl Scene<'_> {
             let text = once(terms, &request.head.method, &request.head.headers);
             let step = Step::plain("idempotency", text);
             steps.push(step.at(self.plan, format!("routes.{}.idempotency", route.name)));
+        }
+        if let Some(metering) = &route.metering {
+            let step = Step::plain("cost", measured(metering));
+            steps.push(step.at(self.plan, format!("routes.{}.cost", route.name)));
         }
         if let Some(mirror) = route.mirror.as_ref().filter(|_| request.is_mirrored) {
             let text = format!("a copy goes to {}, and is never waited for", mirror.mirror.backend.name);

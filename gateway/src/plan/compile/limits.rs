@@ -16,7 +16,7 @@ use crate::limits::store::local::account_caps::AccountLimits;
 use crate::limits::{IN_FLIGHT, Limit, Mode, Per};
 use crate::plan::RouteLimit;
 use crate::plan::compile::compiler::Compiler;
-use crate::plan::compile::{costs, shared_limits, tenants};
+use crate::plan::compile::{costs, metered, shared_limits, tenants};
 use crate::plan::managed_files::TenantsRead;
 use crate::setting::SettingId;
 use crate::tenancy::own_terms::{OwnPart, OwnRule};
@@ -119,6 +119,7 @@ impl Tables {
                 mode: Mode::Enforce,
                 cost: Some(1),
                 wait: Duration::ZERO,
+                counts_units: false,
                 setting: compiler.setting(&key),
             };
             let limit = limit.open(compiler, &mut tables, &TermsByOwner::for_all(terms));
@@ -172,7 +173,7 @@ impl Tables {
                 cost: own_cost,
                 counted,
             } = limit;
-            let cost = own_cost.as_ref().unwrap_or(&written.cost);
+            let cost = own_cost.as_ref().unwrap_or_else(|| metered::least_cost(written));
             let span = match measure {
                 Measure::Rate(rate) => rate.rate.span(),
                 Measure::Quota(quota) => quota.limit.span(),
@@ -201,6 +202,7 @@ impl Tables {
                 mode: self::mode(**mode),
                 cost: own_cost.as_ref().map(|cost| cost.get()),
                 wait,
+                counts_units: metered::limit_counts_units(written, limit),
                 setting: compiler.setting(&path),
             };
             let limit = limit.open(compiler, &mut tables, &TermsByOwner::for_all(terms));
@@ -236,6 +238,7 @@ struct Written {
     mode: Mode,
     cost: Option<u64>,
     wait: Duration,
+    counts_units: bool,
     setting: SettingId,
 }
 
@@ -251,6 +254,7 @@ impl Written {
             cost: self.cost,
             wait: self.wait,
             setting: self.setting,
+            counts_units: self.counts_units,
             // What the store counts is not handed over.
             log: if terms.usual.kind().is_shared() {
                 Arc::default()
@@ -323,6 +327,7 @@ fn rate(
         mode,
         cost: None,
         wait: *tier.rate.wait,
+        counts_units: false,
         setting: compiler.setting(&path),
     };
     let part = OwnPart::Rate {
@@ -387,6 +392,7 @@ fn in_flight(
         mode: Mode::Enforce,
         cost: None,
         wait: Duration::ZERO,
+        counts_units: false,
         setting: compiler.setting(&path),
     };
     let rule = rule(compiler, OwnPart::InFlight, Mode::Enforce, None);
@@ -432,6 +438,7 @@ fn quota(
         mode: of_tier.map_or(Mode::Enforce, |quota| mode(*quota.mode)),
         cost: None,
         wait: Duration::ZERO,
+        counts_units: metered::counts_units(compiler.config, name),
         setting: compiler.setting(&path),
     };
     let written = all_quotas(compiler.config).find_map(|(_, quotas)| quotas.get(name));

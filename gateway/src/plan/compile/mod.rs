@@ -20,6 +20,7 @@ mod idempotency;
 mod limits;
 mod listeners;
 mod literals;
+mod metered;
 mod metrics;
 mod mirrors;
 mod named_files;

@@ -6,9 +6,10 @@ use crate::config::{self, At, Config, Credential, NamedMap, Span};
 use crate::plan::Route;
 use crate::plan::calls::FanOut;
 use crate::plan::compile::compiler::Compiler;
+use crate::plan::compile::metered;
 use crate::plan::outline::{
     AccessOutline, CacheOutline, ForEachOutline, ForwardedOutline, IdempotencyOutline, LimitOutline, MatchOutline,
-    MirrorOutline, Outline, PartOutline, RouteOutline, SplitOutline, TargetOutline,
+    MeasuredCostOutline, MirrorOutline, Outline, PartOutline, RouteOutline, SplitOutline, TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -232,6 +233,9 @@ fn note_route(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, route: 
             compiler.note(format!("{path}.limits.{name}.wait"), rate.wait.span());
         }
     }
+    if let Some(cost) = &route.measured_cost {
+        compiler.note(format!("{path}.cost"), first(cost.body.iter().map(At::span)));
+    }
     if let Some(mirror) = &route.mirror {
         compiler.note(format!("{path}.mirror"), mirror.to.span());
     }
@@ -311,6 +315,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
             .map(|(name, limit)| self::limit(name, limit, written))
             .collect(),
         cost: written.cost.get(),
+        measured_cost: written.measured_cost.as_ref().map(measured_cost),
         time_limit_ms: millis(meant.time_limit),
         worst_case_ms: millis(time_budget.worst.time),
         time_budget,
@@ -425,6 +430,7 @@ fn limit(name: &Arc<str>, written: &config::Limit, route: &config::Route) -> Lim
         per: written.per.as_str(),
         mode: written.mode.as_str(),
         cost: written.cost.as_ref().unwrap_or(&route.cost).get(),
+        counts_units: metered::limit_counts_units(route, written),
     }
 }
 
@@ -479,6 +485,24 @@ fn split_entry(written: &config::SplitEntry) -> SplitOutline {
         key: written.key.as_ref().map(ToString::to_string),
         when: of_lists.chain(of_fields).collect(),
     }
+}
+
+fn measured_cost(written: &config::MeasuredCost) -> MeasuredCostOutline {
+    let reserve = &written.reserve;
+    MeasuredCostOutline {
+        body: shown(&written.body),
+        text: shown(&written.text),
+        bytes_per_unit: *reserve.bytes_per_unit,
+        max: shown(&reserve.max),
+        default: reserve.default.as_deref().map(|default| default.get()),
+        most: reserve.most.as_deref().map(|most| most.get()),
+        times: shown(&reserve.times),
+        quotas: texts(&written.quotas),
+    }
+}
+
+fn shown<T: std::fmt::Display>(all: &[At<T>]) -> Vec<String> {
+    all.iter().map(|one| one.value.to_string()).collect()
 }
 
 fn cache(written: &config::RouteCache) -> CacheOutline {

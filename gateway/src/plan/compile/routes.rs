@@ -17,7 +17,7 @@ use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
 use crate::plan::compile::{
-    caches, costs, credentials, fallbacks, idempotency, literals, mirrors, redirects, route_edge, splits,
+    caches, costs, credentials, fallbacks, idempotency, literals, metered, mirrors, redirects, route_edge, splits,
 };
 use crate::plan::{Fallback, Route, RouteSettingIds, Target};
 use crate::request_key::RequestKey;
@@ -193,6 +193,7 @@ fn route(
         mirror,
         target,
         // Compiled in functions of their own.
+        measured_cost: _,
         limits: _,
         time_limit: _,
         body_limit: _,
@@ -216,6 +217,7 @@ fn route(
         limits
     });
     check_cost_header(compiler, name, written);
+    let metering = metered::compile(compiler, name, written);
     let mut edge = route_edge::compile(compiler, name, written, &parameters);
     let mirror = match mirror {
         Some(mirror) => {
@@ -274,6 +276,7 @@ fn route(
         limits: route_limits?,
         cost: cost.get(),
         cost_header: cost_header.as_ref().map(|name| Arc::new(name.value.clone())),
+        metering,
         time_limit,
         stream: **stream,
         body_limit,
@@ -494,8 +497,9 @@ fn body_limit(
     target: Option<&Target>,
 ) -> Configured<u64> {
     let limits = &compiler.config.request_limits;
-    let reads_json =
-        written.idempotency.is_some() || matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body());
+    let reads_json = written.idempotency.is_some()
+        || written.measured_cost.is_some()
+        || matches!(target, Some(Target::Aggregate(aggregate)) if aggregate.reads_body());
     let (value, path) = match &written.body_limit {
         Some(own) if reads_json => {
             let value =
