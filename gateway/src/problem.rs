@@ -277,6 +277,9 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
     const IN_USE: Duration = Duration::from_secs(1);
     match rejection {
         Rejection::MalformedRequest { why, .. } => Advice::text("Mend the request before sending it again: ", why),
+        Rejection::FieldNotOffered { why, .. } => {
+            Advice::text("Name fields that are offered, or none to get all: ", why)
+        }
         Rejection::CredentialsMissing { challenge } => Advice::text(
             "This route needs a credential and none that it takes was presented. ",
             &challenge.hint,
@@ -731,6 +734,7 @@ mod tests {
         });
         vec![
             Rejection::malformed(why),
+            Rejection::FieldNotOffered { why: why.into(), by },
             Rejection::CredentialsMissing {
                 challenge: Arc::clone(&challenge),
             },

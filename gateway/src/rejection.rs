@@ -61,6 +61,8 @@ macro_rules! reasons {
 reasons! {
     /// The message or a part of it violates the grammar; `why` tells what to correct.
     MalformedRequest { why: &'static str, by: Option<SettingId> }: 400 InvalidArgument "malformed_request" "Malformed request";
+    /// The caller chooses a field of a document that is not offered, or does not write fields; `why` tells which are.
+    FieldNotOffered { why: Box<str>, by: SettingId }: 400 InvalidArgument "field_not_offered" "Field not offered";
     /// The route needs a credential, and none of a kind that it takes was presented.
     CredentialsMissing { challenge: Arc<Challenge> }: 401 Unauthenticated "credentials_missing" "Credentials missing";
     /// A presented credential is not valid.
@@ -242,6 +244,7 @@ impl Rejection {
             Self::NotAllowed { by, .. }
             | Self::CostUnknown { by, .. }
             | Self::CostTooHigh { by, .. }
+            | Self::FieldNotOffered { by, .. }
             | Self::BulkheadFull { by, .. }
             | Self::BulkheadTimeout { by, .. }
             | Self::BreakerOpen { by, .. }

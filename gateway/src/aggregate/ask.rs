@@ -15,7 +15,7 @@ use super::draft::Errors;
 use super::error_body;
 use super::fan_out::{Called, PartResult};
 use super::fault::{Cause, ErrorAnswer, PartFault, Substitute};
-use super::for_each::{elements, for_each};
+use super::for_each::{ListElement, elements, for_each};
 use super::notes::{Notes, notes_lack};
 use super::part::Part;
 use super::part_call::{ForEach, PartCall, PartFallback};
@@ -136,15 +136,18 @@ impl<'a> PartCaller<'a> {
         let reservation = self.request.reservation;
         let (document, limit) = (array.document.clone(), terms.limit);
         let wanted = Arc::clone(&self.aggregate.item_paths[self.index]);
-        let read = reservation.read(document.bytes().len(), move || elements(&document, limit, &wanted));
+        let part = &self.aggregate.recipe.parts()[self.index];
+        let own = Arc::clone(part);
+        let read = reservation.read(document.bytes().len(), move || {
+            elements(&document, limit, &wanted, own.element_place())
+        });
         let is_sendable =
-            |elements: &Vec<Selection>| self.part.size_of_all(self.request, array, elements) <= ELEMENTS_LIMIT;
+            |elements: &Vec<ListElement>| self.part.size_of_all(self.request, array, elements) <= ELEMENTS_LIMIT;
         let elements = match read.await {
             Ok(Some(elements)) if is_sendable(&elements) => elements,
             Ok(_) => return PartResult::Failed(PartFault::new(Cause::TooManyElements(array.whence))),
             Err(blocked_outcome) => return PartResult::Failed(blocked_outcome.into()),
         };
-        let part = &self.aggregate.recipe.parts()[self.index];
         let lacks = |what: &str, why: &str| notes_lack(self.notes, part, what, why);
         let make = |index: usize, item: &Selection| {
             self.part

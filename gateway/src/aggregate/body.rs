@@ -3,6 +3,8 @@
 //! Members are ranges of the parts' texts, 32 bytes each. An answer of many small members therefore costs little more
 //! than its text.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::deep;
@@ -10,12 +12,15 @@ use super::draft::Conflict;
 use super::grouped::{self, GroupPrefixes};
 use super::placed_member::{MemberName, PlacedMember, wrapped};
 use super::recipe::Recipe;
+use super::shape::Shape;
 use crate::json::{self, Cursor, Document, Name, Value};
 
 #[derive(Default)]
 pub(super) struct Body {
     texts: Vec<Bytes>,
     members: Vec<Member>,
+    /// Document that is the answer.
+    whole: Option<Document>,
 }
 
 struct Member {
@@ -41,6 +46,10 @@ impl Body {
         let part = part as u32;
         let (name, value) = match placed {
             PlacedMember::Members(object) => return self.add_members(part, object),
+            PlacedMember::Whole(document) => {
+                self.whole = Some(document);
+                return;
+            }
             PlacedMember::Member(name, value) => (name, value.bytes().clone()),
             PlacedMember::Within(path, value) => (path[0].clone(), wrapped(&path[1..], value.bytes()).into()),
         };
@@ -150,9 +159,33 @@ impl Body {
         Ok(())
     }
 
-    /// Writes the JSON object. `wrap` gives the names that enclose everything except `errors`. A member with the
+    /// Returns a body with only these fields of the document.
+    pub(super) fn cut(self, wrap: Option<&Arc<[MemberName]>>, fields: &Shape) -> Self {
+        let whole = self.write(None, None);
+        let document = Value::from_checked(&whole);
+        let steps: Vec<_> = wrap
+            .map(|names| names.iter().map(MemberName::text).collect())
+            .unwrap_or_default();
+        let document = document.descend(steps.iter().map(AsRef::as_ref)).unwrap_or(document);
+        let mut text = Vec::new();
+        // Nothing is added, so there is room.
+        let _ = fields.apply(document, usize::MAX, &mut text);
+        let kept = Document::from_checked(text.into());
+        let mut cut = Self::default();
+        match wrap {
+            Some(names) => cut.add(0, PlacedMember::Within(Arc::clone(names), kept)),
+            None if self.whole.is_some() => cut.whole = Some(kept),
+            None => cut.add(0, PlacedMember::Members(kept)),
+        }
+        cut
+    }
+
+    /// Writes the answer: a document that is the answer as it is, otherwise a JSON object. `wrap` gives the names that enclose everything except `errors`. A member with the
     /// errors' name is replaced by `errors`.
-    pub(super) fn write(&self, wrap: Option<&[MemberName]>, errors: Option<&Document>) -> Vec<u8> {
+    pub(super) fn write(&self, wrap: Option<&[MemberName]>, errors: Option<&Document>) -> Bytes {
+        if let Some(whole) = &self.whole {
+            return whole.bytes().clone();
+        }
         let members = || self.members.iter().filter(|member| !member.is_gone);
         let length = |piece: Piece| (piece.end - piece.start) as usize;
         let size = members().map(|member| length(member.name) + length(member.value) + 4);
@@ -192,7 +225,7 @@ impl Body {
             out.extend_from_slice(errors.bytes());
         }
         close(&mut out);
-        out
+        out.into()
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::answer::Failure;
+use super::fields::FieldChoice;
 use super::part_call::PartCall;
 use super::recipe::Recipe;
 use crate::cache::responses::ResponseCache;
@@ -22,6 +23,8 @@ pub struct Aggregate {
     pub recipe: Arc<Recipe>,
     pub calls: Vec<PartCall>,
     pub heads: Heads,
+    /// Fields of the document that callers may choose.
+    pub fields: Option<FieldChoice>,
     pub answers: StoredAnswers,
     /// Setting that tells what to do with two parts of one name.
     pub conflict: SettingId,
@@ -55,6 +58,7 @@ impl Aggregate {
         recipe: Recipe,
         calls: Vec<PartCall>,
         heads: Heads,
+        fields: Option<FieldChoice>,
         answers: StoredAnswers,
         conflict: SettingId,
     ) -> Self {
@@ -76,6 +80,7 @@ impl Aggregate {
             item_paths: calls.iter().map(of_item).collect(),
             calls,
             heads,
+            fields,
             answers,
             conflict,
         }

@@ -14,6 +14,8 @@ pub struct RecipeDraft {
     pub errors: Errors,
     /// Dotted path under which everything except the list of errors is placed.
     pub wrap: Option<String>,
+    /// Part whose document is the answer. Other parts are only used for it.
+    pub document: Option<String>,
     /// Limit in bytes for the answers of all parts together.
     pub body_limit: Option<Configured<usize>>,
 }
@@ -34,6 +36,10 @@ pub struct PartDraft {
     /// The answer is an array of the answers to several calls. Each element is shaped by itself.
     pub each: bool,
     pub shape: ShapeDraft,
+    /// Most bytes of the shaped document. `None`: no limit.
+    pub room: Option<Configured<usize>>,
+    /// Place of the answers in the elements of the list for which the part is called.
+    pub into: Option<IntoDraft>,
     /// Dotted path of this part in the answer. Default: the part's name. `.` merges the part's fields at the root.
     pub group: Option<String>,
     /// Dotted path of a field for an array. Without it, an array in a group stays as it is, and an array at the root is
@@ -41,6 +47,17 @@ pub struct PartDraft {
     pub collection: Option<String>,
     /// Value used in place of the answer when the part fails. It is shaped like an answer.
     pub fallback: Option<Document>,
+}
+
+/// Place in the elements of a list, as written in the config.
+#[derive(Debug, Clone)]
+pub struct IntoDraft {
+    /// Path from the top of the list's answer, such as `items.*.product`.
+    pub path: String,
+    /// The list; `None` if it comes from elsewhere than a part.
+    pub list: Option<Splice>,
+    /// An element whose call failed gets nothing, instead of a null.
+    pub leaves_out_null: bool,
 }
 
 /// Reference to a value in the answer of a part.

@@ -17,10 +17,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::StatusCode;
 use smallvec::{SmallVec, smallvec};
 
+use super::contribution::Contribution;
 use super::draft::OnMissing;
 use super::fault::{Cause, Missing, PartFault};
 use super::part::Part;
-use super::placed_member::PlacedMember;
 use super::recipe::Recipe;
 use crate::json::{Document, Reservation, Selection};
 
@@ -92,9 +92,9 @@ impl From<Missing> for NotCalled {
 /// Final state of a part.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    Data(PlacedMember),
+    Data(Contribution),
     /// The part failed, fully or for some of its elements, but has data: a fallback or the other elements.
-    Incomplete(PlacedMember, Box<PartFault>),
+    Incomplete(Contribution, Box<PartFault>),
     Absent,
     /// The recipe left the part out: its condition is false, a value that may be skipped was missing, or it needs a
     /// part that was left out.
@@ -108,7 +108,7 @@ impl Outcome {
     /// Bytes that the part contributes to the answer.
     pub fn size(&self) -> usize {
         match self {
-            Self::Data(placed) | Self::Incomplete(placed, _) => placed.size(),
+            Self::Data(found) | Self::Incomplete(found, _) => found.size(),
             Self::Absent | Self::Skipped | Self::Failed(_) | Self::Cancelled => 0,
         }
     }
@@ -198,16 +198,16 @@ async fn read(part: &Arc<Part>, called: Called, reservation: &Reservation) -> En
     };
     let size = document.bytes().len();
     let own = Arc::clone(part);
-    let (placed, value) = match reservation.read(size, move || own.read(&document)).await {
+    let (found, value) = match reservation.read(size, move || own.read(&document)).await {
         Ok(Ok(read)) => read,
-        Ok(Err(cause)) => return without(Outcome::Failed(PartFault::new(cause))),
+        Ok(Err(cause)) => return without(Outcome::Failed(part.shape_fault(cause))),
         Err(blocked_outcome) => return without(Outcome::Failed(blocked_outcome.into())),
     };
     Ended {
         status: called.status,
         outcome: match fault {
-            None => Outcome::Data(placed),
-            Some(fault) => Outcome::Incomplete(placed, Box::new(fault)),
+            None => Outcome::Data(found),
+            Some(fault) => Outcome::Incomplete(found, Box::new(fault)),
         },
         size,
         value: value.map(Arc::new),

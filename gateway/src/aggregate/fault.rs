@@ -100,11 +100,13 @@ pub enum Cause {
     NotMergeable,
     /// A value to be spliced into the part's request does not exist.
     ValueMissing(Missing),
-    /// Some of the called elements failed. `first` is the fault of the first failed element.
+    /// Some of the called elements failed. `first` is the fault of the first failed element; `elements` lists the first
+    /// of them.
     Elements {
         failed: usize,
         of: usize,
         first: Box<PartFault>,
+        elements: Box<[FailedElement]>,
     },
     /// The value for `for_each` is not an array. The field tells where that value comes from.
     NotAnArray(Missing),
@@ -118,6 +120,16 @@ pub enum Cause {
     Incomplete,
     /// Another part has put the same name at the root, and the recipe treats that as an error.
     Conflict,
+}
+
+/// Failure of the call for one element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedElement {
+    /// Position in the list, from 0.
+    pub index: usize,
+    /// Stable code of the cause.
+    pub reason: &'static str,
+    pub status: StatusCode,
 }
 
 /// Source of a missing or unusable value. It decides whether the caller or a backend is at fault.
@@ -378,6 +390,7 @@ mod tests {
                 failed: 1,
                 of: 2,
                 first: boxed(),
+                elements: Box::default(),
             },
         ];
         let row = |word: &str| {
@@ -410,6 +423,7 @@ mod tests {
                 failed: 1,
                 of: 2,
                 first: Box::new(fault.clone()),
+                elements: Box::default(),
             });
             let needed = fault.passed_on(&"a".into());
             let told = fault.status();

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 
+use super::embed::ElementPlace;
 use super::fan_out::{Called, PartResult};
-use super::fault::{Cause, PartFault};
+use super::fault::{Cause, FailedElement, PartFault};
 use super::part_call::{ForEach, OnFailure};
 use super::render::{Element, PartRequest};
 use crate::json::{Document, Paths, Reservation, Selection};
@@ -20,14 +21,31 @@ use crate::setting::Configured;
 /// Total size in bytes of the running requests above which the next element waits for one of them to end.
 const UNDER_WAY: usize = 1 << 20;
 
-/// Returns the wanted values of each element in order, or `None` if the array has more than `limit` elements.
-pub(super) fn elements(array: &Document, limit: usize, wanted: &Arc<Paths>) -> Option<Vec<Selection>> {
+/// Element of the array.
+pub(super) struct ListElement {
+    /// Values that the part's requests use.
+    pub(super) wanted: Selection,
+    /// The answer can be put into the element, or stands elsewhere.
+    pub(super) fits: bool,
+}
+
+/// Returns the elements in order with their wanted values, or `None` if the array has more than `limit` elements.
+/// `place` is where the answers are put into them.
+pub(super) fn elements(
+    array: &Document,
+    limit: usize,
+    wanted: &Arc<Paths>,
+    place: Option<&ElementPlace>,
+) -> Option<Vec<ListElement>> {
     let mut found = Vec::new();
     for element in array.value().elements() {
         if found.len() == limit {
             return None;
         }
-        found.push(Selection::of(&array.share(element), wanted));
+        found.push(ListElement {
+            wanted: Selection::of(&array.share(element), wanted),
+            fits: place.is_none_or(|place| place.fits(element)),
+        });
     }
     Some(found)
 }
@@ -36,7 +54,7 @@ pub(super) fn elements(array: &Document, limit: usize, wanted: &Arc<Paths>) -> O
 /// of the array of answers. The size of the running requests is reserved from `reservation`.
 pub(super) async fn for_each<'f, F>(
     terms: &ForEach,
-    elements: &[Selection],
+    elements: &[ListElement],
     limit: Configured<usize>,
     reservation: &Reservation,
     make: impl Fn(usize, &Selection) -> Element,
@@ -49,12 +67,16 @@ where
     let mut waiting = elements.iter().enumerate();
     // Bytes of the running requests.
     let mut under_way = 0;
-    let mut array = Answers::new(terms.on_failure, elements.len(), limit);
+    let mut array = Answers::new(terms, elements.len(), limit);
     loop {
         while running.len() < terms.at_once && under_way < UNDER_WAY {
             let Some((index, element)) = waiting.next() else { break };
             let mut size = 0;
-            let called = match make(index, element) {
+            let made = match element.fits {
+                true => make(index, &element.wanted),
+                false => Element::Failed(PartFault::new(Cause::NotMergeable)),
+            };
+            let called = match made {
                 Element::Omitted => Err(None),
                 Element::Failed(fault) => Err(Some(fault)),
                 Element::Call(request) => {
@@ -91,22 +113,30 @@ where
 /// Answers added so far, as a JSON array.
 struct Answers {
     on_failure: OnFailure,
+    /// Every element has an entry, so that each answer can be put into its own element.
+    keeps_positions: bool,
     of: usize,
     limit: Configured<usize>,
     array: BytesMut,
+    /// Number of elements added so far.
+    added: usize,
     failed: usize,
+    listed: Vec<FailedElement>,
     first: Option<PartFault>,
     has_data: bool,
 }
 
 impl Answers {
-    fn new(on_failure: OnFailure, of: usize, limit: Configured<usize>) -> Self {
+    fn new(terms: &ForEach, of: usize, limit: Configured<usize>) -> Self {
         Self {
-            on_failure,
+            on_failure: terms.on_failure,
+            keeps_positions: terms.embeds,
             of,
             limit,
             array: BytesMut::from(&b"["[..]),
+            added: 0,
             failed: 0,
+            listed: Vec::new(),
             first: None,
             has_data: false,
         }
@@ -114,9 +144,10 @@ impl Answers {
 
     /// Adds the answer for the next element; `None` if the element was not called. Fails if this answer fails the part.
     fn add(&mut self, answer: Option<PartResult>) -> Result<(), PartFault> {
+        let index = self.added;
+        self.added += 1;
         match answer {
-            None if self.on_failure == OnFailure::Null => self.push(NULL),
-            None => Ok(()),
+            None => self.push_nothing(),
             Some(PartResult::Body(item)) => {
                 self.has_data = true;
                 self.push(item.bytes())
@@ -127,24 +158,37 @@ impl Answers {
             }
             Some(PartResult::Some(item, fault)) => {
                 self.has_data = true;
-                self.failed += 1;
-                self.first.get_or_insert(fault);
+                self.note(index, fault);
                 self.push(item.bytes())
             }
-            Some(PartResult::Failed(fault)) => {
-                self.failed += 1;
-                match self.on_failure {
-                    OnFailure::Fail => Err(self.all(fault)),
-                    OnFailure::Omit => {
-                        self.first.get_or_insert(fault);
-                        Ok(())
-                    }
-                    OnFailure::Null => {
-                        self.first.get_or_insert(fault);
-                        self.push(NULL)
-                    }
-                }
+            Some(PartResult::Failed(fault)) if self.on_failure == OnFailure::Fail => {
+                self.note(index, fault.clone());
+                Err(self.all(fault))
             }
+            Some(PartResult::Failed(fault)) => {
+                self.note(index, fault);
+                self.push_nothing()
+            }
+        }
+    }
+
+    fn note(&mut self, index: usize, fault: PartFault) {
+        self.failed += 1;
+        if self.listed.len() < MOST_LISTED {
+            self.listed.push(FailedElement {
+                index,
+                reason: fault.reason(),
+                status: fault.status(),
+            });
+        }
+        self.first.get_or_insert(fault);
+    }
+
+    /// Adds what stands for an element that has no answer.
+    fn push_nothing(&mut self) -> Result<(), PartFault> {
+        match self.keeps_positions || self.on_failure == OnFailure::Null {
+            true => self.push(NULL),
+            false => Ok(()),
         }
     }
 
@@ -168,6 +212,7 @@ impl Answers {
                 failed: self.failed,
                 of: self.of,
                 first: Box::new(first),
+                elements: self.listed.clone().into(),
             })
         }
     }
@@ -185,6 +230,9 @@ impl Answers {
 }
 
 const NULL: &[u8] = b"null";
+
+/// Most failed elements that are listed one by one.
+const MOST_LISTED: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -232,6 +280,7 @@ mod tests {
             limit: 100,
             at_once,
             on_failure,
+            embeds: false,
         }
     }
 
@@ -240,9 +289,9 @@ mod tests {
     }
 
     /// Makes an array of `count` elements.
-    fn array(count: usize) -> Vec<Selection> {
+    fn array(count: usize) -> Vec<ListElement> {
         let array = Document::of(&vec![0; count]);
-        elements(&array, count, &Arc::default()).unwrap()
+        elements(&array, count, &Arc::default(), None).unwrap()
     }
 
     fn reservation() -> Reservation {
@@ -308,7 +357,7 @@ mod tests {
     /// fault alone.
     fn told(result: &PartResult) -> String {
         let fault_text = |fault: &PartFault| match &fault.cause {
-            Cause::Elements { failed, of, first } => format!("{failed}/{of} {}", first.status().as_u16()),
+            Cause::Elements { failed, of, first, .. } => format!("{failed}/{of} {}", first.status().as_u16()),
             _ => fault.reason().to_owned(),
         };
         match result {
@@ -434,8 +483,8 @@ mod tests {
         let check = |array: &'static str, limit, expected: Option<&[&str]>| {
             let array = Document::check(&Bytes::from_static(array.as_bytes()), usize::MAX).unwrap();
             let whole = Arc::new(Paths::new([&[][..]]));
-            let found = elements(&array, limit, &whole).map(|all| {
-                let texts = all.iter().map(|element| element.get(&[]).unwrap().to_string());
+            let found = elements(&array, limit, &whole, None).map(|all| {
+                let texts = all.iter().map(|element| element.wanted.get(&[]).unwrap().to_string());
                 texts.collect::<Vec<_>>()
             });
             let expected = expected.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());

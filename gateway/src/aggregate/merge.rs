@@ -10,18 +10,25 @@ use serde_json::json;
 
 use super::answer::{Answer, Failure};
 use super::body::Body;
+use super::contribution::{Contribution, embed};
 use super::draft::Errors;
 use super::fan_out::Outcome;
-use super::fault::{Cause, PartFault, Substitute};
+use super::fault::{Cause, FailedElement, PartFault, Substitute};
+use super::part::Placement;
 use super::recipe::Recipe;
+use super::shape::Shape;
 use crate::json::{self, Document};
 
 /// Makes the answer from `outcomes`, one for each part in declared order.
 ///
 /// Fails with the first required part that failed. If no part has data, fails with the first failed part. Fails with a
-/// colliding part if the recipe forbids collisions.
-pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure> {
+/// colliding part if the recipe forbids collisions. `fields` are those of the document that the caller has chosen, if it
+/// has.
+pub fn merge(recipe: &Recipe, mut outcomes: Vec<Outcome>, fields: Option<&Shape>) -> Result<Answer, Failure> {
     debug_assert_eq!(outcomes.len(), recipe.parts().len());
+    if recipe.embeds() {
+        embed(recipe, &mut outcomes);
+    }
     for (part, outcome) in recipe.parts().iter().zip(&outcomes) {
         if let Outcome::Failed(fault) = outcome
             && part.required
@@ -35,11 +42,11 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
     let mut skipped = Vec::new();
     let mut has_data = false;
     for (index, (part, outcome)) in recipe.parts().iter().zip(outcomes).enumerate() {
-        let placed = match outcome {
-            Outcome::Data(placed) => placed,
-            Outcome::Incomplete(placed, fault) => {
+        let found = match outcome {
+            Outcome::Data(found) => found,
+            Outcome::Incomplete(found, fault) => {
                 faults.push((part.name.clone(), *fault));
-                placed
+                found
             }
             Outcome::Skipped => {
                 skipped.push(part.name.clone());
@@ -49,7 +56,10 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
             Outcome::Failed(fault) => match &part.fallback {
                 Some(placed) => {
                     faults.push((part.name.clone(), fault.served_by(Substitute::Value)));
-                    placed.clone()
+                    match part.place {
+                        Placement::Nowhere => Contribution::Unplaced,
+                        _ => Contribution::Placed(placed.clone()),
+                    }
                 }
                 None => {
                     faults.push((part.name.clone(), fault));
@@ -57,8 +67,10 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
                 }
             },
         };
-        has_data = true;
-        body.add(index, placed);
+        if let Contribution::Placed(placed) = found {
+            has_data = true;
+            body.add(index, placed);
+        }
     }
     if let Err(part) = body.settle(recipe.conflict, &recipe.passages) {
         return Err(Failure::of(
@@ -71,11 +83,18 @@ pub fn merge(recipe: &Recipe, outcomes: Vec<Outcome>) -> Result<Answer, Failure>
     {
         return Err(Failure::of(part, fault));
     }
+    if let Some(part) = recipe.document.filter(|_| !has_data) {
+        // Neither failed nor replaced: there is nothing, and that is the answer.
+        body.add(part, recipe.parts()[part].nothing());
+    }
+    if let Some(fields) = fields {
+        body = body.cut(recipe.wrap_of_document(), fields);
+    }
     let errors = (recipe.errors != Errors::Unlisted && !faults.is_empty()).then(|| list(&faults));
     Ok(Answer {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
-        body: body.write(recipe.wrap.as_deref(), errors.as_ref()).into(),
+        body: body.write(recipe.wrap.as_deref(), errors.as_ref()),
         faults,
         tag: None,
         skipped,
@@ -94,6 +113,17 @@ fn list(faults: &[(Arc<str>, PartFault)]) -> Document {
         }
         if let Some(status) = fault.backend_status() {
             entry["backend_status"] = status.as_u16().into();
+        }
+        if let Cause::Elements {
+            failed, of, elements, ..
+        } = &fault.cause
+        {
+            entry["failed"] = (*failed).into();
+            entry["of"] = (*of).into();
+            let listed = elements.iter().map(
+                |FailedElement { index, reason, status }| json!({ "index": index, "reason": reason, "status": status.as_u16() }),
+            );
+            entry["elements"] = listed.collect();
         }
         out.extend_from_slice(entry.to_string().as_bytes());
         if let Some(details) = fault.details() {
@@ -125,7 +155,7 @@ mod tests {
             }
             Err(cause) => Outcome::Failed(PartFault::new(cause.clone())),
         };
-        merge(recipe, recipe.parts().iter().zip(results).map(outcome).collect())
+        merge(recipe, recipe.parts().iter().zip(results).map(outcome).collect(), None)
     }
 
     fn recipe(parts: Vec<PartDraft>, conflict: Conflict) -> Recipe {

@@ -4,11 +4,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::contribution::Contribution;
 use super::draft::OnMissing;
-use super::fault::Cause;
+use super::embed::ElementPlace;
+use super::fault::{Cause, PartFault};
 use super::placed_member::{MemberName, PlacedMember};
-use super::shape::Shape;
+use super::shape::{Shape, TooLong};
 use crate::json::{Document, Kind, Paths, Selection, Value};
+use crate::setting::Configured;
 
 #[derive(Debug, Clone)]
 pub struct Part {
@@ -26,7 +31,13 @@ pub struct Part {
     /// Paths of the values in its answer that other parts' requests use.
     pub(super) spliced: Arc<Paths>,
     pub(super) shape: Shape,
+    /// Most bytes of the shaped document.
+    pub(super) room: Option<Configured<usize>>,
     pub(super) place: Placement,
+    /// Part with the list that the answers are put into, and their place in its elements.
+    pub(super) into: Option<(usize, ElementPlace)>,
+    /// Other parts' answers are put into the answer before it is shaped.
+    pub(super) is_host: bool,
     /// Name for an array at the root.
     pub(super) own_name: MemberName,
     pub(super) collection: Option<Arc<[MemberName]>>,
@@ -39,6 +50,10 @@ pub(super) enum Placement {
     /// Path of at least one name.
     Group(Arc<[MemberName]>),
     Root,
+    /// The part is the answer.
+    Whole,
+    /// Another part is the answer.
+    Nowhere,
 }
 
 impl Part {
@@ -65,30 +80,81 @@ impl Part {
         self.required
     }
 
+    /// Index of the part with the list that the answers of this part are put into.
+    pub fn host(&self) -> Option<usize> {
+        self.into.as_ref().map(|(host, _)| *host)
+    }
+
+    /// Place of the answers in the elements of that list.
+    pub fn element_place(&self) -> Option<&ElementPlace> {
+        self.into.as_ref().map(|(_, place)| place)
+    }
+
     /// Shapes a backend's answer. Returns the data for the answer and the values that other parts splice.
     ///
     /// Splicing reads the document before shaping, so that a value can be used without being shown.
-    pub(super) fn read(&self, document: &Document) -> Result<(PlacedMember, Option<Selection>), Cause> {
+    pub(super) fn read(&self, document: &Document) -> Result<(Contribution, Option<Selection>), Cause> {
         let spliced = (!self.spliced.is_empty()).then(|| Selection::of(document, &self.spliced));
-        Ok((self.placed(document)?, spliced))
+        if self.is_host {
+            // Said now, so that the parts that need this one are not called for nothing.
+            if matches!(self.place, Placement::Root) && !is_mergeable(self.shape.kind(document.value())) {
+                return Err(Cause::NotMergeable);
+            }
+            return Ok((Contribution::Unshaped(document.clone()), spliced));
+        }
+        Ok((self.contribution(document)?, spliced))
+    }
+
+    /// Shapes an answer that is complete.
+    pub(super) fn contribution(&self, document: &Document) -> Result<Contribution, Cause> {
+        Ok(match (&self.into, &self.place) {
+            (Some(_), _) => Contribution::OfElements(self.shaped(document)?),
+            (None, Placement::Nowhere) => Contribution::Unplaced,
+            (None, _) => Contribution::Placed(self.placed(document)?),
+        })
+    }
+
+    /// Returns the fault of an answer that cannot be shaped, with its setting.
+    pub(super) fn shape_fault(&self, cause: Cause) -> PartFault {
+        let limit = self.room.filter(|_| cause == Cause::TooLarge);
+        PartFault {
+            setting: limit.map(|limit| limit.by),
+            ..PartFault::new(cause)
+        }
     }
 
     /// Shapes a document and gives it its place in the answer. A fallback is treated like a backend's answer.
     pub(super) fn placed(&self, document: &Document) -> Result<PlacedMember, Cause> {
-        if self.shape.is_identity() {
-            return self.place(document.clone());
-        }
-        let value = document.value();
-        let mut out = Vec::new();
-        if self.each && value.kind() == Kind::Array {
-            self.shape_elements(value, &mut out);
-        } else {
-            self.shape.apply(value, &mut out);
-        }
-        self.place(Document::from_checked(out.into()))
+        self.place(self.shaped(document)?)
     }
 
-    fn shape_elements(&self, array: Value<'_>, out: &mut Vec<u8>) {
+    /// Makes what stands for the document of a part that has none.
+    pub(super) fn nothing(&self) -> PlacedMember {
+        let null = Document::from_checked(Bytes::from_static(b"null"));
+        match &self.place {
+            Placement::Group(path) => at(path, null),
+            Placement::Root | Placement::Whole | Placement::Nowhere => PlacedMember::Whole(null),
+        }
+    }
+
+    fn shaped(&self, document: &Document) -> Result<Document, Cause> {
+        if self.shape.is_identity() {
+            return Ok(document.clone());
+        }
+        let value = document.value();
+        let room = self.room.map_or(usize::MAX, |room| room.value);
+        let mut out = Vec::new();
+        let shaped = match self.each && value.kind() == Kind::Array {
+            true => self.shape_elements(value, room, &mut out),
+            false => self.shape.apply(value, room, &mut out),
+        };
+        match shaped {
+            Ok(()) => Ok(Document::from_checked(out.into())),
+            Err(TooLong) => Err(Cause::TooLarge),
+        }
+    }
+
+    fn shape_elements(&self, array: Value<'_>, room: usize, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.push(b'[');
         for (index, element) in array.elements().enumerate() {
             if index > 0 {
@@ -98,10 +164,14 @@ impl Part {
             if element.is_null() {
                 out.extend_from_slice(element.raw());
             } else {
-                self.shape.apply(element, out);
+                self.shape.apply(element, room, out)?;
+            }
+            if out.len() > room {
+                return Err(TooLong);
             }
         }
         out.push(b']');
+        Ok(())
     }
 
     /// Places the document. At the root, anything except an object gets a name; an object brings its own names.
@@ -118,8 +188,14 @@ impl Part {
                 PlacedMember::Within(path.iter().chain(&**collection).cloned().collect(), document)
             }
             (Placement::Group(path), ..) => at(path, document),
+            (Placement::Whole | Placement::Nowhere, ..) => PlacedMember::Whole(document),
         })
     }
+}
+
+/// Returns whether a value can be merged at the root: its members, or as an array under a name.
+const fn is_mergeable(kind: Kind) -> bool {
+    matches!(kind, Kind::Object | Kind::Array | Kind::Null)
 }
 
 fn at(path: &Arc<[MemberName]>, document: Document) -> PlacedMember {
@@ -131,8 +207,6 @@ fn at(path: &Arc<[MemberName]>, document: Document) -> PlacedMember {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::super::draft::{PartDraft, Partial, RecipeDraft};
     use super::super::placed_member::wrapped;
     use super::super::recipe::Recipe;
@@ -157,7 +231,8 @@ mod tests {
     }
 
     fn check(part: &Part, body: &'static str, expected: Result<&str, Cause>) {
-        let placed = part.read(&document(body)).map(|(placed, _)| match placed {
+        let placed = part.placed(&document(body)).map(|placed| match placed {
+            PlacedMember::Whole(value) => value.value().to_string(),
             PlacedMember::Member(name, value) => format!("{name:?}={}", value.value()),
             PlacedMember::Within(path, value) => {
                 let text = wrapped(&path[1..], value.bytes());
@@ -274,7 +349,7 @@ mod tests {
         let (placed, spliced) = recipe.parts()[0].read(&body).unwrap();
         assert_eq!(
             placed,
-            PlacedMember::Member("user".into(), document(r#"{"name":"Ada"}"#))
+            Contribution::Placed(PlacedMember::Member("user".into(), document(r#"{"name":"Ada"}"#)))
         );
         let whole = spliced.unwrap().get(&[]).map(|value| value.to_string());
         assert_eq!(whole.as_deref(), Some(r#"{"name":"Ada","account":7}"#));

@@ -77,6 +77,8 @@ pub struct ForEach {
     /// Most calls that run at the same time, at least 1.
     pub at_once: usize,
     pub on_failure: OnFailure,
+    /// The answers are put into the elements.
+    pub embeds: bool,
 }
 
 impl ForEach {

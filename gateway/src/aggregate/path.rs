@@ -31,6 +31,14 @@ pub enum PathMistake {
     SameName,
     /// Path with more names than a place in the answer may have.
     TooLong,
+    /// Value that is put where it is.
+    Itself,
+    /// Two paths of which one has `*` where the other has none.
+    UnequalStars,
+    /// Value that is not kept.
+    NotKept,
+    /// Value that is dropped.
+    Dropped,
 }
 
 impl PathMistake {
@@ -41,6 +49,12 @@ impl PathMistake {
             Self::Star => "`*` cannot stand here: this has to lead to one place",
             Self::TooLong => "a place in the answer has 16 names at most",
             Self::SameName => "two fields of one object cannot get the same name",
+            Self::Itself => "the value is there already",
+            Self::UnequalStars => {
+                "the value stays in its element: both paths begin alike, up to and including the last `*`"
+            }
+            Self::NotKept => "`keep` leaves it out before; name it there, too",
+            Self::Dropped => "`drop` takes it away before",
         }
     }
 }
@@ -60,6 +74,10 @@ impl Path {
 
     pub(super) fn segments(&self) -> &[Segment] {
         &self.0
+    }
+
+    pub(super) fn has_names_alone(&self) -> bool {
+        !self.0.contains(&Segment::Every)
     }
 
     /// Returns whether `other` leads to the same place or to a place above it.

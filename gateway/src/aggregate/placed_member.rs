@@ -14,12 +14,15 @@ pub enum PlacedMember {
     Within(Arc<[MemberName]>, Document),
     /// All members of an object.
     Members(Document),
+    /// The answer itself.
+    Whole(Document),
 }
 
 impl PlacedMember {
     /// Size of the placed document in bytes.
     pub fn size(&self) -> usize {
-        let (Self::Member(_, document) | Self::Within(_, document) | Self::Members(document)) = self;
+        let (Self::Member(_, document) | Self::Within(_, document) | Self::Members(document) | Self::Whole(document)) =
+            self;
         document.bytes().len()
     }
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-use super::draft::{Conflict, Errors, OnMissing, PartDraft, Partial, RecipeDraft};
+use super::draft::{Conflict, Errors, IntoDraft, OnMissing, PartDraft, Partial, RecipeDraft, Splice};
 use super::fan_out::{NotCalled, Outcome, PartResult, fan_out};
 use super::fault::{Cause, Missing, PartFault};
 use super::merge::merge;
@@ -54,7 +54,7 @@ async fn run(recipe: &Recipe, acts: &[Act], delays: &[u64]) -> Result<Answer, Fa
         result
     };
     let room = Arc::new(Workspace::new(1)).reserve(u64::MAX, 0, (Moment::MAX, None));
-    merge(recipe, fan_out(recipe, &room, render, call).await)
+    merge(recipe, fan_out(recipe, &room, render, call).await, None)
 }
 
 /// Model without time: every part is judged after the parts that it needs, and a failed required part cancels only the
@@ -148,6 +148,7 @@ fn acts() -> impl Strategy<Value = Act> {
                 failed: 1,
                 of: 2,
                 first: Box::new(PartFault::new(Cause::Call(Reason::BackendTimeout))),
+                elements: Box::default(),
             }),
         ))),
     ]
@@ -158,27 +159,36 @@ prop_compose! {
     fn parts()(count in 1_usize..7)(
         ranks in Just((0..count).collect::<Vec<_>>()).prop_shuffle(),
         rows in prop::collection::vec(
-            (prop::bits::u8::masked(0b0111_1111), any::<u8>(), prop::bool::weighted(0.2), any::<bool>(), 0..6_u8, prop::bool::weighted(0.3)),
+            (prop::bits::u8::masked(0b0111_1111), any::<u8>(), prop::bool::weighted(0.2), any::<bool>(), 0..6_u8, prop::bool::weighted(0.3), prop::bool::weighted(0.3)),
             count,
         ),
         acts in prop::collection::vec(acts(), count),
         dense in any::<bool>(),
     ) -> (Vec<PartDraft>, Vec<Act>) {
         let draft = |index: usize| {
-            let (needs, after, required, skips, group, falls_back) = rows[index];
+            let (needs, after, required, skips, group, falls_back, embeds) = rows[index];
             let needs = if dense { needs } else { needs & needs >> 1 & needs >> 2 };
             let need = |other: &usize| ranks[*other] < ranks[index] && needs >> ranks[*other] & 1 == 1;
+            // At most one part puts its answers into a list: that of the part before it in rank.
+            let host = (0..ranks.len()).find(|other| embeds && ranks[*other] + 1 == ranks[index]);
             PartDraft {
                 name: format!("p{index}"),
                 required,
+                each: host.is_some(),
+                splices: host.map(|host| Splice { part: format!("p{host}"), steps: ["list".into()].into() }).into_iter().collect(),
+                into: host.map(|host| IntoDraft {
+                    path: "list.*".into(),
+                    list: Some(Splice { part: format!("p{host}"), steps: ["list".into()].into() }),
+                    leaves_out_null: skips,
+                }),
                 needs: (0..ranks.len()).filter(need).map(|other| format!("p{other}")).collect(),
                 after: (0..ranks.len())
                     .filter(|other| ranks[*other] < ranks[index] && after & after >> 1 >> ranks[*other] & 1 == 1)
                     .map(|other| format!("p{other}"))
                     .collect(),
                 on_missing: if skips { OnMissing::Skip } else { OnMissing::Fail },
-                group: [None, Some("shared"), Some("."), Some("."), Some("shared.x"), Some("shared.id.y")][usize::from(group)].map(str::to_owned),
-                fallback: (falls_back && !required).then(|| Document::of(&serde_json::json!({ "id": "fallback" }))),
+                group: [None, Some("shared"), Some("."), Some("."), Some("shared.x"), Some("shared.id.y")][usize::from(group)].filter(|_| host.is_none()).map(str::to_owned),
+                fallback: (falls_back && !required && host.is_none()).then(|| Document::of(&serde_json::json!({ "id": "fallback" }))),
                 ..PartDraft::default()
             }
         };
@@ -216,7 +226,7 @@ proptest! {
         if denies {
             drafts.iter_mut().for_each(|draft| draft.fallback = None);
         }
-        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, errors, wrap: wraps.then(|| "data".into()), body_limit }).unwrap();
+        let recipe = Recipe::compile(RecipeDraft { parts: drafts, partial, conflict, errors, wrap: wraps.then(|| "data".into()), document: None, body_limit }).unwrap();
         let (outcomes, culprits) = judge(&recipe, &acts);
         let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Incomplete(..))).count();
         let skipped: Vec<_> = recipe.parts().iter().zip(&outcomes)
@@ -224,7 +234,7 @@ proptest! {
             .map(|(part, _)| &**part.name())
             .collect();
         let skipped = skipped.join(", ");
-        let expected = merge(&recipe, outcomes);
+        let expected = merge(&recipe, outcomes, None);
         let runtime = paused();
         for delays in schedules {
             let found = runtime.block_on(run(&recipe, &acts, &delays));

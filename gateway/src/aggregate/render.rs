@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::draft::OnMissing;
 use super::fan_out::{EndedParts, NotCalled};
 use super::fault::{Cause, Missing, PartFault};
+use super::for_each::ListElement;
 use super::forward::{IDEMPOTENCY_KEY, is_callers_alone};
 use super::part::Part;
 use super::part_call::PartCall;
@@ -149,7 +150,7 @@ impl PartCall {
     }
 
     /// Size in bytes of the requests for all elements, header fields included. Counting stops above [`ELEMENTS_LIMIT`].
-    pub(super) fn size_of_all(&self, request: &Request<'_>, array: &Array, elements: &[Selection]) -> usize {
+    pub(super) fn size_of_all(&self, request: &Request<'_>, array: &Array, elements: &[ListElement]) -> usize {
         let answer = |name: &str| array.answer(name);
         let in_query = self.query.iter().map(|(_, template)| template);
         let in_headers = self.headers.iter().map(|(_, template)| template);
@@ -164,7 +165,7 @@ impl PartCall {
         let (mut total, mut text) = (0, String::new());
         for element in elements {
             let sources = Sources {
-                item: Some(element),
+                item: Some(&element.wanted),
                 ..self.sources(request, &answer)
             };
             total += fields;

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, Method};
 use policies::Deadline;
 use policies::bulkhead::Entrant;
 
+use super::shape::Shape;
 use crate::cache::responses::CacheCaller;
 use crate::call::endpoints::HashKeys;
 use crate::headers::AddedFields;
@@ -32,6 +33,8 @@ pub struct Request<'a> {
     pub body: Option<&'a Selection>,
     /// Memory for the answers and requests of the parts.
     pub reservation: &'a Reservation,
+    /// Fields of the document that the caller has chosen; `None`: all.
+    pub fields: Option<&'a Shape>,
     pub deadline: Deadline,
     /// Setting that `deadline` comes from; `None` if the caller set it.
     pub deadline_by: Option<SettingId>,

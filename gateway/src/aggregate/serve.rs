@@ -14,7 +14,6 @@ use super::notes::{Notes, notes_lack};
 use super::request::Request;
 use crate::cache::cache_status::CACHE_STATUS;
 use crate::call::Facts;
-use crate::json::Reservation;
 use crate::observe::{AttemptOutcome, Attempts};
 
 /// Collects what the calls of the parts note. The attempts noted so far are handed over when it is dropped.
@@ -65,7 +64,7 @@ impl Aggregate {
         collected.attempts.merge(std::mem::take(&mut notes.attempts));
         // Only these methods are repeated with `If-None-Match`.
         let tagged = matches!(*request.method, Method::GET | Method::HEAD);
-        let mut answered = self.merge(outcomes, tagged, request.reservation).await;
+        let mut answered = self.merge(outcomes, tagged, request).await;
         if let Ok(answer) = &mut answered {
             self.head(answer, &notes);
         }
@@ -90,17 +89,18 @@ impl Aggregate {
     }
 
     /// Merges the outcomes, on another thread if they are long.
-    async fn merge(&self, outcomes: Vec<Outcome>, tagged: bool, reservation: &Reservation) -> Result<Answer, Failure> {
+    async fn merge(&self, outcomes: Vec<Outcome>, tagged: bool, request: &Request<'_>) -> Result<Answer, Failure> {
         let size = outcomes.iter().map(Outcome::size).sum();
         let recipe = Arc::clone(&self.recipe);
+        let fields = request.fields.cloned();
         let merge = move || {
-            let mut answer = merge(&recipe, outcomes)?;
+            let mut answer = merge(&recipe, outcomes, fields.as_ref())?;
             if tagged {
                 answer.tag();
             }
             Ok(answer)
         };
-        let merged = reservation.read(size, merge).await;
+        let merged = request.reservation.read(size, merge).await;
         merged
             .unwrap_or_else(|blocked_outcome| Err(Failure::of(self.recipe.parts()[0].name(), &blocked_outcome.into())))
     }

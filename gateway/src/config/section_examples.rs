@@ -275,4 +275,12 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, aggregate: { parts: { p: { backend: b, path: /p, for_each: @ } } } } } }",
         &[("in", r#"in: "{part.q.x}""#)],
     ),
+    place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, aggregate: { parts: { p: { backend: b, path: /p, map: @ } } } } } }",
+        &[],
+    ),
+    place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, aggregate: { fields: @, parts: { p: { backend: b, path: /p } } } } } }",
+        &[("allow", "allow: [p]")],
+    ),
 ];

@@ -105,6 +105,7 @@ fn mark(content: &[u8]) -> String {
 /// Turns the name of a field into that of its key.
 fn written_path(path: &str) -> String {
     path.replace(".matches", ".match")
+        .replace(".moves.", ".move.")
         .replace(".rate.rate", ".rate")
         .replace(".rate.burst", ".burst")
 }

@@ -24,6 +24,10 @@ impl Exchange<'_> {
         body: CallerBody,
     ) -> Result<Response<Content>, Rejection> {
         let principal = &request.principal;
+        let fields = match &aggregate.fields {
+            Some(choice) => choice.read(&request.target.query)?,
+            None => None,
+        };
         let caller_deadline = request.hints.deadline.map(|wish| Deadline::at(self.started + wish));
         let (workspace, total) = (&self.plan.workspace, self.plan.edge.json_total);
         let reservation = workspace
@@ -65,6 +69,7 @@ impl Exchange<'_> {
             cache_caller: cache_caller.as_ref(),
             body: body.as_ref(),
             reservation: &reservation,
+            fields: fields.as_ref(),
             deadline: request.budget.deadline,
             deadline_by: request.budget.by,
             operator_deadline: Deadline::at(self.started + request.route.time_limit),

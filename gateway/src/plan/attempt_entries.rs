@@ -308,6 +308,7 @@ async fn serve(plan: &Plan, attempts: &mut Attempts) {
         cache_caller: None,
         body: None,
         reservation: &plan.workspace.reserve(u64::MAX, 0, (deadline().moment(), None)),
+        fields: None,
         deadline: deadline(),
         deadline_by: None,
         operator_deadline: deadline(),

@@ -187,6 +187,10 @@ pub enum TargetOutline {
     },
     Aggregate {
         partial: &'static str,
+        /// Part that is the whole answer; `null` if the answers are merged.
+        document: Option<String>,
+        /// Fields that callers may choose; `null` if they get all.
+        fields: Option<FieldsOutline>,
         parts: Vec<PartOutline>,
     },
     Respond {
@@ -196,6 +200,14 @@ pub enum TargetOutline {
         to: String,
         status: u16,
     },
+}
+
+/// Fields of a document that callers may choose.
+#[derive(Debug, Serialize)]
+pub struct FieldsOutline {
+    /// Parameter of the query.
+    pub parameter: String,
+    pub allow: Vec<String>,
 }
 
 /// A backend that takes some of a route's requests.
@@ -253,6 +265,8 @@ pub enum ForwardedOutline {
 #[derive(Debug, Serialize)]
 pub struct ForEachOutline {
     pub over: String,
+    /// Path in the elements of the list that the answers are put at; `null` if they are an array of their own.
+    pub into: Option<String>,
     pub limit: u32,
     pub at_once: u32,
     pub on_failure: &'static str,

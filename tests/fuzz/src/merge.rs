@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway::aggregate::{
-    Conflict, Errors, PartDraft, PartResult, Partial, Recipe, RecipeDraft, ShapeDraft, fan_out, merge,
+    Conflict, Errors, IntoDraft, PartDraft, PartResult, Partial, Recipe, RecipeDraft, ShapeDraft, Splice, fan_out,
+    merge,
 };
 use gateway::json::{Document, Refusal, Workspace};
+use gateway::setting::{Configured, SettingId};
 use http::StatusCode;
 use policies::Moment;
 
@@ -49,7 +51,7 @@ pub fn check(data: &[u8]) {
         |index, _| Ok(bodies[index].clone()),
         |_, body| async move { PartResult::of(StatusCode::OK, &body, usize::MAX, None) },
     ));
-    match merge(&recipe, outcomes) {
+    match merge(&recipe, outcomes, None) {
         Ok(answer) => {
             // The merged document may be two levels deeper than a part.
             let text = String::from_utf8(answer.body.to_vec()).expect("an answer is Unicode");
@@ -78,15 +80,42 @@ fn read_part(index: usize, part: &[u8]) -> Option<(PartDraft, Bytes)> {
         1 => shape.target = paths.first().cloned(),
         2 => shape.drop = paths,
         3 => shape.rename = paths.into_iter().map(|path| (path, "renamed".to_owned())).collect(),
+        4 => shape.moves = pairs(&paths),
+        5 => shape.copies = pairs(&paths),
+        6 => {
+            let value = Document::of(&[0]);
+            shape.defaults = paths.into_iter().map(|path| (path, value.clone())).collect();
+        }
         _ => shape.keep = paths,
     }
+    // Its answers go into the list of the part before it.
+    let into = (flags & 16 == 16 && index > 0).then(|| IntoDraft {
+        path: "*.a.b".to_owned(),
+        list: Some(Splice::from(format!("p{}", index - 1).as_str())),
+        leaves_out_null: flags & 1 == 1,
+    });
     let draft = PartDraft {
         name: format!("p{index}"),
+        each: into.is_some(),
+        splices: into.iter().filter_map(|into| into.list.clone()).collect(),
         required: flags & 1 == 1,
-        group: [None, Some("."), Some("shared"), Some("shared.a.b")][usize::from(flags >> 1) % 4].map(str::to_owned),
-        collection: (flags & 8 == 8).then(|| "items".to_owned()),
+        group: [None, Some("."), Some("shared"), Some("shared.a.b")][usize::from(flags >> 1) % 4]
+            .filter(|_| into.is_none())
+            .map(str::to_owned),
+        collection: (flags & 8 == 8 && into.is_none()).then(|| "items".to_owned()),
         shape,
+        into,
+        room: Some(Configured {
+            value: 1 << 16,
+            by: SettingId::URI,
+        }),
         ..PartDraft::default()
     };
     Some((draft, Bytes::copy_from_slice(&body[1..])))
+}
+
+/// Takes the paths by twos: from where, and to where.
+fn pairs(paths: &[String]) -> Vec<(String, String)> {
+    let twos = paths.chunks_exact(2);
+    twos.map(|two| (two[0].clone(), two[1].clone())).collect()
 }

@@ -91,6 +91,7 @@ mod retries;
 mod revocations;
 mod route_edge;
 mod routes;
+mod shaping;
 mod simulation;
 mod slow_readers;
 mod splits;

@@ -56,7 +56,8 @@ pub(super) const SECTIONS: &[Section] = &[
                 r#"when: { value: "{query.full}", is: "1" }"#,
             ),
             word("timeout deadline request_timeout", "time_limit: 2s"),
-            word("mapping map alias renames", "rename: { items: orders }"),
+            word("mapping alias renames", "rename: { items: orders }"),
+            word("relocate", r#"move: { "user.address.city": city }"#),
             word(
                 "allow whitelist allowlist fields include select pick",
                 "keep: [id, name]",
@@ -68,13 +69,14 @@ pub(super) const SECTIONS: &[Section] = &[
                 "a part is optional unless it says so",
             ),
             word("is_collection array list", "collection: list"),
-            word(
-                "default defaults static on_error stale",
-                "fallback: [{ value: { items: [] } }]",
-            ),
+            word("default static on_error stale", "fallback: [{ value: { items: [] } }]"),
             word("loop each iterate for", r#"for_each: { in: "{part.user.items}" }"#),
             word("data root extract json_path response_path", "target: data"),
-            word("name key as into", "group: user"),
+            word("name key as", "group: user"),
+            word(
+                "into graft embed merge_into",
+                r#"for_each: { in: "{part.cart.items}", into: "items.*.product" }"#,
+            ),
             word("max_body_size max_size size", "body_limit: 1MiB"),
             noted("encoding", "", "answers are JSON"),
             noted(

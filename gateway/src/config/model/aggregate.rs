@@ -4,6 +4,7 @@ use http::HeaderName;
 
 use super::forward::{self, ForwardedField};
 use super::part::Part;
+use super::shape::CallersFields;
 use crate::config::asked::Shape;
 use crate::config::mistake::{Code, Mistake};
 use crate::config::named::NamedMap;
@@ -27,6 +28,10 @@ pub struct Aggregate {
     pub conflict: At<Conflict>,
     /// Path that everything but `_errors` is put under.
     pub wrap: Option<At<String>>,
+    /// Part whose document is the whole answer, whatever its kind. Other parts are only used for it.
+    pub document: Option<At<String>>,
+    /// Fields of the document that a caller may choose. Left out, it gets all.
+    pub fields: Option<CallersFields>,
     /// Length of the answers of all parts together. A part that goes over it fails.
     pub body_limit: At<ByteSize>,
     /// Part whose status the answer gets. Left out, it is 200.
@@ -123,6 +128,8 @@ impl Read for Aggregate {
                 errors,
                 conflict: f.or("conflict", Conflict::Last),
                 wrap: f.optional("wrap"),
+                document: f.optional("document"),
+                fields: f.optional("fields"),
                 body_limit: f.within("body_limit", ByteSize(16 << 20), ByteSize(1)..=ByteSize(256 << 20)),
                 status: f.optional("status"),
                 headers,

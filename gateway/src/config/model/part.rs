@@ -9,6 +9,7 @@ use super::fallback::Fallback;
 use super::forward::{self, ForwardedField};
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
+use super::shape::{ElementShape, defaults, paths};
 use crate::config::asked::Shape;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
@@ -59,8 +60,16 @@ pub struct Part {
     pub keep: Vec<At<String>>,
     /// Paths that are dropped.
     pub drop: Vec<At<String>>,
-    /// Old name to new name, at the top of what is left.
+    /// Old name to new name. The old one may be a path, the new one a path from the object that has the old one.
     pub rename: NamedMap<At<String>>,
+    /// Path to the path that its value is copied to.
+    pub copy: NamedMap<At<String>>,
+    /// Path to the path that its value is moved to. What stands in a list stays in its element: `items.*.a: items.*.b.a`.
+    pub moves: NamedMap<At<String>>,
+    /// Shapes each element of an array.
+    pub map: Vec<ElementShape>,
+    /// Values for paths that have none; `null` is a value.
+    pub defaults: NamedMap<At<Document>>,
     /// Path in the document that the part is put at; its name unless it is written. `.` merges it at the root.
     pub group: Option<At<String>>,
     /// Path that an array is put under. At the root an array is put under the part's name.
@@ -109,6 +118,9 @@ pub struct ForEach {
     pub at_once: At<u32>,
     /// What a failed call does: the part fails, the element is left out, or is `null`.
     pub on_failure: At<OnFailure>,
+    /// Path that each answer is put at, in the element that it is for: that of the list, `*`, and names, as in
+    /// `items.*.product`. Left out, the part is an array of the answers.
+    pub into: Option<At<String>>,
 }
 
 words! {
@@ -145,10 +157,6 @@ impl Read for Part {
             if let Some(value) = f.value_of("query", Shape::Named(&Shape::Value("text"))) {
                 keyed(&value, &mut query, any_name, |_, value| value.scalar());
             }
-            let mut rename = NamedMap::default();
-            if let Some(value) = f.value_of("rename", Shape::Named(&Shape::Value("text"))) {
-                keyed(&value, &mut rename, any_name, |_, value| value.scalar());
-            }
             let body: Option<At<Document>> = f.optional("body");
             let method = f.or("method", if body.is_some() { Method::POST } else { Method::GET });
             check_method(f, &method, body.as_ref());
@@ -169,7 +177,11 @@ impl Read for Part {
                 target: f.optional("target"),
                 keep: f.list("keep"),
                 drop: f.list("drop"),
-                rename,
+                rename: paths(f, "rename"),
+                copy: paths(f, "copy"),
+                moves: paths(f, "move"),
+                map: f.list("map"),
+                defaults: defaults(f),
                 group: f.optional("group"),
                 collection: f.optional("collection"),
                 fallback: f.list("fallback"),
@@ -272,6 +284,7 @@ impl Read for ForEach {
                 limit: f.within("limit", 20, 1..=1000),
                 at_once: f.within("at_once", 4, 1..=100),
                 on_failure,
+                into: f.optional("into"),
                 over: over?,
             })
         })?

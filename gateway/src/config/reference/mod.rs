@@ -47,7 +47,7 @@ pub(super) struct Entry {
 
 /// Keys without a field of the same name in the struct of their section: struct, key, and the type and field that have
 /// the comment.
-const ELSEWHERE: [(&str, &str, &str, &str); 42] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 44] = [
     ("StoreTls", "cert_file", "model::limits_store::StoreTls", "certificate"),
     ("StoreTls", "key_file", "model::limits_store::StoreTls", "certificate"),
     ("ApiKeys", "in", "", "places"),
@@ -82,6 +82,8 @@ const ELSEWHERE: [(&str, &str, &str, &str); 42] = [
     ("Match", "path", "", "paths"),
     ("Match", "prefix", "", "prefixes"),
     ("ForEach", "in", "", "over"),
+    ("Part", "move", "", "moves"),
+    ("ElementShape", "move", "", "moves"),
     ("When", "value", "model::part::Subject", "value"),
     ("When", "status", "model::part::Subject", "status"),
     ("When", "exists", "model::part::Test", "exists"),

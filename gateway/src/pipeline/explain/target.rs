@@ -8,7 +8,7 @@ use policies::split::Share;
 use super::Scene;
 use super::step::Step;
 use super::text::list;
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, FieldChoice};
 use crate::cache::responses::CacheTerms;
 use crate::call::foresee::Planned;
 use crate::client::address;
@@ -178,11 +178,26 @@ impl Scene<'_> {
                 true => "required",
                 false => "optional",
             };
-            let label = format!("{} ({need}) to ", part.name());
-            let step = self
-                .backend("part", &label, &call.backend, self.planned_part(request))
-                .fact("part", &**part.name())
-                .by(self.plan, call.ids.part);
+            let into = part.host().zip(part.element_place()).map(|(host, place)| {
+                let host = aggregate.recipe.parts()[host].name();
+                format!("into {host} at {}", place.path())
+            });
+            let whole = aggregate
+                .recipe
+                .document()
+                .is_some_and(|document| document.name() == part.name());
+            let role = match &into {
+                Some(into) => format!("{need}, {into}"),
+                None if whole => format!("{need}, the whole document"),
+                None => need.to_owned(),
+            };
+            let label = format!("{} ({role}) to ", part.name());
+            let step = self.backend("part", &label, &call.backend, self.planned_part(request));
+            let step = step.fact("part", &**part.name()).by(self.plan, call.ids.part);
+            let step = match into {
+                Some(into) => step.fact("into", into),
+                None => step,
+            };
             match &call.cache {
                 None => step,
                 Some(terms) => {
@@ -190,7 +205,23 @@ impl Scene<'_> {
                 }
             }
         })
+        .chain(aggregate.fields.as_ref().map(|choice| self.fields(choice, request)))
         .collect()
+    }
+
+    /// Says which fields of the document the caller gets.
+    fn fields(&self, choice: &FieldChoice, request: &AuthorizedRequest<'_>) -> Step {
+        let parameter = choice.parameter();
+        let offered: Vec<_> = choice.allowed().map(str::to_owned).collect();
+        let text = match choice.read(&request.target.query) {
+            Ok(None) => format!("all fields; ?{parameter}= chooses among {}", list(&offered, "and")),
+            Ok(Some(_)) => format!("those that ?{parameter}= names"),
+            Err(_) => format!(
+                "refused: ?{parameter}= names what is not among {}",
+                list(&offered, "and")
+            ),
+        };
+        Step::plain("fields", text).at(self.plan, format!("routes.{}.aggregate.fields", request.route.name))
     }
 
     /// Returns the call of a part that starts at once.

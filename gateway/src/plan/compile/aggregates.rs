@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aggregate::{
-    Aggregate, Conflict, Errors, ForEach, Forwarded, Mistake as RecipeMistake, OnFailure, OnMissing, PartCall,
-    PartDraft, PartFallback, PartSettingIds, Partial, Recipe, RecipeDraft, Shape, ShapeDraft, Splice, StoredAnswers,
-    Subject, Test, When,
+    Aggregate, Conflict, Errors, FieldChoice, ForEach, Forwarded, IntoDraft, MapDraft, Mistake as RecipeMistake,
+    OnFailure, OnMissing, PartCall, PartDraft, PartFallback, PartSettingIds, Partial, PathMistake, Recipe, RecipeDraft,
+    Shape, ShapeDraft, Splice, StoredAnswers, Subject, Test, When,
 };
 use crate::config::{self, At, Code, Fallback, Mistake, Span};
 use crate::headers::rules::why_kept;
@@ -37,6 +37,8 @@ pub(super) fn compile(
         errors,
         conflict,
         wrap,
+        document,
+        fields,
         body_limit,
         // Compiled with the heads of the parts.
         status: _,
@@ -56,7 +58,7 @@ pub(super) fn compile(
             let terms = caches::of_part(compiler.config.routes.get(route), part, cache);
             call.cache = Some(Arc::new(terms));
         }
-        drafts.push(draft(name, part, call.as_ref()));
+        drafts.push(draft(compiler, &path, (name, part), call.as_ref()));
         if let Some(limit) = part.time_limit.as_ref().filter(|limit| limit.value > route_limit) {
             compiler.mistake(
                 Mistake::new(
@@ -99,6 +101,14 @@ pub(super) fn compile(
     if let Some(name) = wrap {
         check_name(compiler, name, "the answer");
     }
+    if let (Some(document), true) = (document, conflict.is_written()) {
+        let message = format!(
+            "`conflict` never counts in `routes.{route}`: part `{}` is the whole answer",
+            document.value
+        );
+        compiler.mistake(Mistake::new(Code::Conflict, conflict.span(), message).hint("drop it, or `document`"));
+    }
+    let choice = fields.as_ref().map(|fields| field_choice(compiler, route, fields));
     let heads = part_heads::compile(compiler, written);
     let calls = calls.into_iter().collect::<Option<Vec<_>>>();
     let partial = match **on_failure {
@@ -121,6 +131,10 @@ pub(super) fn compile(
             config::Errors::Details => Errors::Detailed,
         },
         wrap: wrap.as_ref().map(|name| name.value.clone()),
+        document: document
+            .as_ref()
+            .filter(|part| compiler.resolve("part", part, parts).is_some())
+            .map(|part| part.value.clone()),
         body_limit: Some(Configured {
             value: usize::try_from(room).unwrap_or(usize::MAX),
             by: compiler.setting(&format!("routes.{route}.aggregate.body_limit")),
@@ -147,9 +161,30 @@ pub(super) fn compile(
         recipe,
         calls?,
         heads?,
+        transposed(choice)?,
         answers,
         of_conflict,
     ))
+}
+
+/// Compiles which fields of the document a caller may choose.
+fn field_choice(compiler: &mut Compiler<'_>, route: &str, written: &config::CallersFields) -> Option<FieldChoice> {
+    let config::CallersFields { parameter, allow } = written;
+    let by = compiler.setting(&format!("routes.{route}.aggregate.fields"));
+    let mut choice = FieldChoice::new(&parameter.value, by);
+    let mut are_sound = true;
+    for path in allow {
+        if let Err(mistake) = choice.allow(&path.value) {
+            let (code, why) = match mistake {
+                PathMistake::SameName => (Code::DuplicateKey, "it is there already"),
+                other => (Code::BadValue, other.hint()),
+            };
+            let message = format!("`routes.{route}.aggregate.fields`: path `{}`: {why}", path.value);
+            compiler.mistake(Mistake::new(code, path.span(), message));
+            are_sound = false;
+        }
+    }
+    are_sound.then_some(choice)
 }
 
 fn part_call(
@@ -184,6 +219,10 @@ fn part_call(
         keep: _,
         drop: _,
         rename: _,
+        copy: _,
+        moves: _,
+        map: _,
+        defaults: _,
         group: _,
         collection: _,
     } = part;
@@ -487,6 +526,7 @@ fn for_each(compiler: &mut Compiler<'_>, written: &config::ForEach, scope: &Scop
         limit,
         at_once,
         on_failure,
+        into,
     } = written;
     let scope = scope.before_each();
     let over = placeholder(compiler, array, &scope)?;
@@ -507,6 +547,7 @@ fn for_each(compiler: &mut Compiler<'_>, written: &config::ForEach, scope: &Scop
             config::OnFailure::Omit => OnFailure::Omit,
             config::OnFailure::Null => OnFailure::Null,
         },
+        embeds: into.is_some(),
     })
 }
 
@@ -538,8 +579,12 @@ fn defaults(
 }
 
 /// Returns what the recipe has to know of a part. A call that cannot be made has no placeholders.
-fn draft(name: &str, part: &config::Part, call: Option<&PartCall>) -> PartDraft {
-    let texts = |all: &[At<String>]| all.iter().map(|text| text.value.clone()).collect();
+fn draft(
+    compiler: &mut Compiler<'_>,
+    path: &str,
+    (name, part): (&str, &config::Part),
+    call: Option<&PartCall>,
+) -> PartDraft {
     let uses = call.into_iter().flat_map(PartCall::uses);
     let splices = uses.filter_map(|placeholder| match placeholder {
         Placeholder::Part { part, steps } => Some(Splice {
@@ -564,16 +609,26 @@ fn draft(name: &str, part: &config::Part, call: Option<&PartCall>) -> PartDraft 
             config::OnMissing::Fail | config::OnMissing::Default(_) => OnMissing::Fail,
         },
         each: part.for_each.is_some(),
-        shape: ShapeDraft {
-            target: part.target.as_ref().map(|path| path.value.clone()),
-            keep: texts(&part.keep),
-            drop: texts(&part.drop),
-            rename: part
-                .rename
-                .iter()
-                .map(|(from, to)| (from.to_string(), to.value.clone()))
-                .collect(),
-        },
+        shape: shape(part),
+        // JSON counts twice where memory is reserved, so shaping may double an answer.
+        room: Some(Configured {
+            value: usize::try_from(part.body_limit.0.saturating_mul(2)).unwrap_or(usize::MAX),
+            by: compiler.setting(&format!("{path}.body_limit")),
+        }),
+        into: part.for_each.as_ref().and_then(|each| {
+            let list = match Placeholder::alone(&each.over)? {
+                Placeholder::Part { part, steps } => Some(Splice {
+                    part: part.to_string(),
+                    steps: steps.clone(),
+                }),
+                _ => None,
+            };
+            Some(IntoDraft {
+                path: each.into.as_ref()?.value.clone(),
+                list,
+                leaves_out_null: *each.on_failure != config::OnFailure::Null,
+            })
+        }),
         group: part.group.as_ref().map(|group| group.value.clone()),
         collection: part.collection.as_ref().map(|name| name.value.clone()),
         fallback: part.fallback.iter().find_map(|fallback| match fallback {
@@ -581,6 +636,92 @@ fn draft(name: &str, part: &config::Part, call: Option<&PartCall>) -> PartDraft 
             Fallback::Stale(_) | Fallback::Backend(_) => None,
         }),
     }
+}
+
+fn pairs(written: &config::NamedMap<At<String>>) -> Vec<(String, String)> {
+    let pair = |(from, to): (&At<Arc<str>>, &At<String>)| (from.to_string(), to.value.clone());
+    written.iter().map(pair).collect()
+}
+
+fn values(written: &config::NamedMap<At<Document>>) -> Vec<(String, Document)> {
+    let pair = |(path, value): (&At<Arc<str>>, &At<Document>)| (path.to_string(), value.value.clone());
+    written.iter().map(pair).collect()
+}
+
+fn texts(written: &[At<String>]) -> Vec<String> {
+    written.iter().map(|text| text.value.clone()).collect()
+}
+
+/// Returns how a part's answer is shaped.
+fn shape(part: &config::Part) -> ShapeDraft {
+    ShapeDraft {
+        target: part.target.as_ref().map(|path| path.value.clone()),
+        keep: texts(&part.keep),
+        drop: texts(&part.drop),
+        rename: pairs(&part.rename),
+        copies: pairs(&part.copy),
+        moves: pairs(&part.moves),
+        maps: part.map.iter().map(map).collect(),
+        defaults: values(&part.defaults),
+    }
+}
+
+/// Returns how the elements of an array are shaped.
+fn map(written: &config::ElementShape) -> MapDraft {
+    let config::ElementShape {
+        at,
+        target,
+        keep,
+        drop,
+        rename,
+        copy,
+        moves,
+        defaults,
+    } = written;
+    MapDraft {
+        at: at.as_ref().map(|path| path.value.clone()),
+        shape: ShapeDraft {
+            target: target.as_ref().map(|path| path.value.clone()),
+            keep: texts(keep),
+            drop: texts(drop),
+            rename: pairs(rename),
+            copies: pairs(copy),
+            moves: pairs(moves),
+            maps: Vec::new(),
+            defaults: values(defaults),
+        },
+    }
+}
+
+/// Returns where a path of a part's shape is written.
+fn place_of(part: &config::Part, key: &str, path: &str) -> Option<Span> {
+    let listed = |all: &[At<String>]| all.iter().find(|one| one.value == path).and_then(At::span);
+    let named = |all: &config::NamedMap<At<String>>| all.entry(path).and_then(|(name, _)| name.span());
+    let value = |all: &config::NamedMap<At<Document>>| all.entry(path).and_then(|(name, _)| name.span());
+    let alone = |one: &Option<At<String>>| one.as_ref().filter(|one| one.value == path).and_then(At::span);
+    let of_map = |map: &config::ElementShape| match key {
+        "map.at" => alone(&map.at),
+        "target" => alone(&map.target),
+        "keep" => listed(&map.keep),
+        "drop" => listed(&map.drop),
+        "rename" => named(&map.rename),
+        "copy" => named(&map.copy),
+        "move" => named(&map.moves),
+        "defaults" => value(&map.defaults),
+        _ => None,
+    };
+    let own = match key {
+        "target" => alone(&part.target),
+        "keep" => listed(&part.keep),
+        "drop" => listed(&part.drop),
+        "rename" => named(&part.rename),
+        "copy" => named(&part.copy),
+        "move" => named(&part.moves),
+        "defaults" => value(&part.defaults),
+        "into" => part.for_each.as_ref().and_then(|each| alone(&each.into)),
+        _ => alone(&part.group).or_else(|| alone(&part.collection)),
+    };
+    own.or_else(|| part.map.iter().find_map(of_map))
 }
 
 fn report(compiler: &mut Compiler<'_>, route: &str, written: &config::Aggregate, mistake: &RecipeMistake) {
@@ -595,20 +736,76 @@ fn report(compiler: &mut Compiler<'_>, route: &str, written: &config::Aggregate,
         RecipeMistake::BadWrap { .. } => (Code::BadValue, None),
         RecipeMistake::ReservedWrap => (Code::Conflict, None),
         RecipeMistake::ReservedName { part } => (Code::Conflict, Some(part)),
+        RecipeMistake::IntoWithoutList { part } | RecipeMistake::IntoElsewhere { part, .. } => {
+            (Code::BadValue, Some(part))
+        }
+        RecipeMistake::IntoAndPlace { part }
+        | RecipeMistake::IntoAndFallback { part, .. }
+        | RecipeMistake::IntoTaken { part, .. }
+        | RecipeMistake::IntoHidden { part, .. }
+        | RecipeMistake::PlaceBesideDocument { part, .. } => (Code::Conflict, Some(part)),
+        RecipeMistake::UnknownDocument { .. } => (Code::UnknownName, None),
+        RecipeMistake::DocumentIsPutElsewhere { .. } | RecipeMistake::ErrorsBesideDocument => (Code::Conflict, None),
     };
     let at = part
         .and_then(|part| written.parts.entry(part))
         .and_then(|(name, _)| name.span());
     let at = match mistake {
         RecipeMistake::BadWrap { .. } | RecipeMistake::ReservedWrap => written.wrap.as_ref().and_then(At::span),
-        _ => at,
+        RecipeMistake::UnknownDocument { .. } | RecipeMistake::DocumentIsPutElsewhere { .. } => {
+            written.document.as_ref().and_then(At::span)
+        }
+        RecipeMistake::ErrorsBesideDocument => written.errors.span(),
+        _ => precise_place(written, mistake).or(at),
     };
     let mut made = Mistake::new(code, at, format!("`routes.{route}.aggregate`: {mistake}"));
-    if let RecipeMistake::Cycle { .. } = mistake {
-        made.hint =
-            Some("let one of them go without the other: drop its `needs`, its `when`, or the placeholder".to_owned());
+    made.hint = mistake.hint();
+    let other = match mistake {
+        RecipeMistake::IntoTaken { other, .. } => {
+            written.parts.get(other).and_then(into_span).map(|at| (at, "also here"))
+        }
+        RecipeMistake::IntoHidden { host, by, .. } => {
+            let host = written.parts.get(host);
+            let drop = host.and_then(|host| host.drop.first().and_then(At::span));
+            let target = host.and_then(|host| host.target.as_ref().and_then(At::span));
+            if *by == "target" { target } else { drop }.map(|at| (at, "taken away here"))
+        }
+        RecipeMistake::PlaceBesideDocument { .. } => written
+            .document
+            .as_ref()
+            .and_then(At::span)
+            .map(|at| (at, "the whole answer")),
+        _ => None,
+    };
+    if let Some((at, label)) = other {
+        made = made.related(Some(at), label);
     }
     compiler.mistake(made);
+}
+
+fn into_span(part: &config::Part) -> Option<Span> {
+    part.for_each.as_ref()?.into.as_ref().and_then(At::span)
+}
+
+/// Returns where within a part a mistake is written.
+fn precise_place(written: &config::Aggregate, mistake: &RecipeMistake) -> Option<Span> {
+    match mistake {
+        RecipeMistake::BadPath { part, key, path, .. } => place_of(written.parts.get(part)?, key, path),
+        RecipeMistake::IntoWithoutList { part } => written
+            .parts
+            .get(part)?
+            .for_each
+            .as_ref()
+            .and_then(|each| each.over.span()),
+        RecipeMistake::IntoElsewhere { part, .. }
+        | RecipeMistake::IntoTaken { part, .. }
+        | RecipeMistake::IntoHidden { part, .. } => into_span(written.parts.get(part)?),
+        RecipeMistake::IntoAndPlace { part } | RecipeMistake::PlaceBesideDocument { part, .. } => {
+            let part = written.parts.get(part)?;
+            part.group.as_ref().or(part.collection.as_ref()).and_then(At::span)
+        }
+        _ => None,
+    }
 }
 
 /// Checks that the written limits of sequential parts add up to no more than the route's limit.

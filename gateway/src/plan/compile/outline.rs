@@ -8,8 +8,8 @@ use crate::plan::calls::FanOut;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::metered;
 use crate::plan::outline::{
-    AccessOutline, CacheOutline, ForEachOutline, ForwardedOutline, IdempotencyOutline, LimitOutline, MatchOutline,
-    MeasuredCostOutline, MirrorOutline, Outline, PartOutline, RouteOutline, SplitOutline, TargetOutline,
+    AccessOutline, CacheOutline, FieldsOutline, ForEachOutline, ForwardedOutline, IdempotencyOutline, LimitOutline,
+    MatchOutline, MeasuredCostOutline, MirrorOutline, Outline, PartOutline, RouteOutline, SplitOutline, TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -261,6 +261,8 @@ fn note_route(compiler: &mut Compiler<'_>, path: &str, at: Option<Span>, route: 
     if let config::Target::Aggregate(aggregate) = &route.target {
         compiler.note(format!("{path}.aggregate.body_limit"), aggregate.body_limit.span());
         compiler.note(format!("{path}.aggregate.conflict"), aggregate.conflict.span());
+        let fields = aggregate.fields.as_ref().and_then(|fields| fields.allow.first());
+        compiler.note(format!("{path}.aggregate.fields"), fields.and_then(At::span));
         for (name, part) in aggregate.parts.iter() {
             let part_path = format!("{path}.aggregate.parts.{name}");
             compiler.note(
@@ -446,6 +448,11 @@ fn target(written: &config::Target) -> TargetOutline {
         },
         config::Target::Aggregate(aggregate) => TargetOutline::Aggregate {
             partial: aggregate.partial.as_str(),
+            document: aggregate.document.as_ref().map(|part| part.value.clone()),
+            fields: aggregate.fields.as_ref().map(|fields| FieldsOutline {
+                parameter: fields.parameter.value.clone(),
+                allow: texts(&fields.allow),
+            }),
             parts: aggregate
                 .parts
                 .iter()
@@ -569,6 +576,7 @@ fn part(name: &Arc<str>, written: &config::Part, aggregate: &config::Aggregate) 
         conditional: written.when.is_some(),
         for_each: written.for_each.as_ref().map(|for_each| ForEachOutline {
             over: for_each.over.value.clone(),
+            into: for_each.into.as_ref().map(|path| path.value.clone()),
             limit: *for_each.limit,
             at_once: *for_each.at_once,
             on_failure: for_each.on_failure.as_str(),

@@ -277,6 +277,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 cache_caller: None,
                 body: Some(&body),
                 reservation: &plan.workspace.reserve(u64::MAX, 0, (until, None)),
+                fields: None,
                 deadline,
                 deadline_by: None,
                 operator_deadline: Deadline::at(started + route.time_limit),

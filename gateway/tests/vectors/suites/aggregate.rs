@@ -56,7 +56,7 @@ async fn cook(parts: &[Value], timeout: Duration) -> Answer {
     let outcomes = fan_out(&recipe, &room, |_, _| Ok(()), call).await;
     let has_failed = |outcome: &&Outcome| matches!(outcome, Outcome::Failed(_));
     let errors = outcomes.iter().filter(has_failed).count();
-    let (data, complete) = match merge(&recipe, outcomes) {
+    let (data, complete) = match merge(&recipe, outcomes, None) {
         Ok(answer) => {
             let data: Value = serde_json::from_slice(&answer.body).map_err(|_| "an answer that is not JSON")?;
             (data, answer.is_complete())
