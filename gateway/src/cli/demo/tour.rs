@@ -88,6 +88,27 @@ pub(super) fn steps(demo: &Running, program: &str) -> Vec<Step> {
             ],
         ),
         step(
+            "A cart of 20, the product in each item; one is gone, and it says which",
+            format!("curl -i -H 'x-api-key: demo-premium' {public}/carts/7; echo"),
+            vec![
+                Text("200 OK"),
+                Text("x-gateway-complete: false"),
+                Text("\"sku\":\"lamp-red\",\"product\":{\"name\":\"Desk lamp\",\"colour\":\"red\",\"cents\":5450}}"),
+                Text("\"sku\":\"notebook-green\",\"product\":null}"),
+                Text(
+                    "\"failed\":1,\"of\":20,\"elements\":[{\"index\":8,\"reason\":\"backend_status\",\"status\":410}]",
+                ),
+            ],
+        ),
+        step(
+            "Only the fields that this caller wants",
+            format!("curl -i -H 'x-api-key: demo-premium' '{public}/carts/7?fields=items.product.name'; echo"),
+            vec![
+                Text("200 OK"),
+                Text("{\"items\":[{\"product\":{\"name\":\"Kettle\"}},{\"product\":{\"name\":\"Desk lamp\"}}"),
+            ],
+        ),
+        step(
             "Break one of them: still 200, marked incomplete",
             format!("{program} demo break orders; curl -i -H 'x-api-key: demo-premium' {public}/dashboard/7; echo"),
             vec![Text("200 OK"), Text("x-gateway-complete: false"), Text("\"_errors\"")],
