@@ -1,7 +1,9 @@
 //! Makes a route that merges the answers of several calls.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
+use http::HeaderName;
 use serde_json::Value;
 
 use super::Importer;
@@ -11,6 +13,7 @@ use super::left_out::LeftOut;
 use super::martian::Changes;
 use super::object::{errors_of, text_of};
 use super::shape::Shape;
+use crate::headers::rules::why_kept;
 use crate::import::names::unused;
 use crate::import::yaml::{Map, Yaml};
 
@@ -29,6 +32,7 @@ impl Importer<'_> {
         let mut names = BTreeSet::new();
         // Time of the parts that wait for each other.
         let mut chain = 0.0;
+        let mut document = None;
         let writes = !matches!(cx.method, "GET" | "HEAD" | "DELETE");
         for (place, one) in backends {
             let at = format!("{}.backend[{place}]", cx.at);
@@ -68,7 +72,17 @@ impl Importer<'_> {
                 part.put("needs", Yaml::texts([before.name.as_str()]));
             }
             let shape = Shape::of(one, unused(&part_name(one, pattern, *place), &mut names), &at, left);
-            shape.write(one, &at, &mut part, left);
+            let is_document = cx.is_collection && shape.is_array();
+            if cx.is_collection && !is_document {
+                left.add(
+                    &format!("{}.output_encoding json-collection", cx.at),
+                    "answers are JSON objects",
+                );
+            }
+            shape.write(one, &at, is_document, &mut part, left);
+            if is_document {
+                document = Some(shape.name.clone());
+            }
             if let Some(fields) = Changes::read(one, &at, left).request.sent() {
                 part.put("headers", fields);
             }
@@ -91,9 +105,13 @@ impl Importer<'_> {
             shapes.push(shape);
         }
         let mut aggregate = Map::default();
+        aggregate.put("forward", forwarded(cx, left));
+        if let Some(document) = &document {
+            aggregate.put("document", Yaml::text(document.as_str()));
+        }
         let tells =
             |one: &Value| errors_of(one).is_some_and(|errors| text_of(errors, "return_error_details").is_some());
-        if backends.iter().any(|(_, one)| tells(one)) {
+        if backends.iter().any(|(_, one)| tells(one)) && document.is_none() {
             aggregate.put("errors", Yaml::plain("details"));
             left.note(format!(
                 "{}: return_error_details: failed parts are listed in `_errors`, where KrakenD writes `error_NAME`; if all fail, the answer is an error",
@@ -114,6 +132,40 @@ impl Importer<'_> {
         aggregate.put("parts", parts);
         target.put("aggregate", aggregate);
     }
+}
+
+/// Returns which of the caller's fields parts get: those of `input_headers`, as far as a part can get them.
+fn forwarded(cx: &Endpoint<'_>, left: &mut LeftOut) -> Yaml {
+    if cx.passes("*") {
+        return Yaml::plain("all");
+    }
+    let of_form = |name: &str| {
+        name.starts_with("content-")
+            || name.starts_with("if-")
+            || [
+                "accept",
+                "accept-encoding",
+                "digest",
+                "idempotency-key",
+                "range",
+                "repr-digest",
+                "trailer",
+            ]
+            .contains(&name)
+    };
+    let mut names = Vec::new();
+    for field in cx.fields {
+        match HeaderName::from_str(field) {
+            Ok(name) if !of_form(field) && why_kept(&name).is_none() => names.push(field.clone()),
+            _ => left.note(format!(
+                "{}.input_headers {field}: the gateway writes it for each part",
+                cx.at
+            )),
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    Yaml::texts(names)
 }
 
 /// Returns a name for a part: its group, or the last word of its path.

@@ -103,10 +103,8 @@ impl Importer<'_> {
                         left.add(&format!("{path}.{key}"), "");
                     }
                 }
-                "qos/http-cache" => left.add(
-                    &path,
-                    "answers are not kept; a `fallback: [{ stale: ... }]` keeps good ones for bad times",
-                ),
+                // A setting of the route.
+                "qos/http-cache" | "github.com/devopsfaith/krakend-httpcache" => {}
                 // A plain route passes on status and body, and an aggregate has `errors: details`.
                 "backend/http" | "github.com/devopsfaith/krakend/http" => {}
                 name if martian::NAMES.contains(&name) || is_guard(name) => {}

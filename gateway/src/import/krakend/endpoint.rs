@@ -28,6 +28,8 @@ pub(super) struct Endpoint<'a> {
     pub(super) static_data: Option<StaticData<'a>>,
     pub(super) sequential: bool,
     pub(super) is_plain: bool,
+    /// The answer is the array of the one backend, not an object that has it.
+    pub(super) is_collection: bool,
     pub(super) time: &'a str,
 }
 
@@ -103,7 +105,8 @@ impl Importer<'_> {
             .map_or(&[][..], Vec::as_slice);
         let encoding = text(endpoint, "output_encoding").unwrap_or("json");
         let is_bare_array = encoding == "json-collection" && backends.len() == 1 && Shape::is_array_alone(&backends[0]);
-        if !matches!(encoding, "json" | "no-op" | "fast-json") && !is_bare_array {
+        let is_collection = encoding == "json-collection" && backends.len() == 1 && Shape::is_written(&backends[0]);
+        if !matches!(encoding, "json" | "no-op" | "fast-json") && !is_bare_array && !is_collection {
             left.add(
                 &format!("{at}.output_encoding {encoding}"),
                 "answers are JSON, or what the backend sends",
@@ -138,6 +141,7 @@ impl Importer<'_> {
             static_data,
             sequential,
             is_plain: encoding == "no-op" || is_bare_array,
+            is_collection,
             time: &time,
         };
         for (place, one) in backends.iter().enumerate() {
@@ -164,6 +168,20 @@ impl Importer<'_> {
                     );
                 }
                 self.aggregate(&cx, all, &mut limits, &mut target, &mut left);
+            }
+        }
+        if served.iter().any(|(_, one)| keeps_answers(one)) {
+            match method == "GET" && served.iter().all(|(_, one)| keeps_answers(one)) {
+                true => {
+                    route.put("cache", Map::default());
+                    left.note(format!(
+                        "{at}: qos/http-cache: an answer that does not say `public` or `s-maxage` is used again for the same caller alone"
+                    ));
+                }
+                false => left.add(
+                    &format!("{at}.backend.extra_config.qos/http-cache"),
+                    "not all of its backends have one, or it is no GET: write a `cache` of the route",
+                ),
             }
         }
         self.longest = self.longest.max(millis(&time));
@@ -196,6 +214,13 @@ impl Importer<'_> {
         }
         unused(&name, &mut self.names)
     }
+}
+
+/// Returns whether good answers of a backend are kept and used again.
+fn keeps_answers(backend: &Value) -> bool {
+    let extra = backend.get("extra_config").and_then(Value::as_object);
+    let names = ["qos/http-cache", "github.com/devopsfaith/krakend-httpcache"];
+    extra.is_some_and(|extra| names.iter().any(|name| extra.contains_key(*name)))
 }
 
 fn is_shadow(backend: &Value) -> bool {

@@ -96,7 +96,7 @@ impl<'a> Importer<'a> {
         self.top(&mut top, &mut left);
         left.note("parts are merged in the order in which they stand here, whichever answer came first");
         left.note(
-            "header fields pass without being listed in input_headers; a plain route removes credentials that are not listed, but parts of an aggregate get them",
+            "of plain routes, header fields pass without being listed in input_headers, but credentials; parts of aggregates get those that are listed",
         );
         left.note(
             "a plain route passes on what its backend says, where KrakenD answers 500 to all but JSON with 200 or 201",

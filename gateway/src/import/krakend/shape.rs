@@ -17,6 +17,8 @@ pub(super) struct Shape {
     target: Option<String>,
     /// New name to old name.
     renamed: BTreeMap<String, String>,
+    /// From where and to where, after names have been changed.
+    moves: Vec<(String, String)>,
     /// Name that an array is put under.
     collection: Option<String>,
     keep: Vec<String>,
@@ -67,6 +69,7 @@ impl Shape {
             .filter_map(|(old, new)| Some((new.as_str()?.split('.').next()?.to_owned(), old.clone())))
             .collect();
         let mut array = COLLECTION.to_owned();
+        let mut moves = Vec::new();
         if let Some(flatmap) = Flatmap::read(backend, at, left) {
             if !(keep.is_empty() && drop.is_empty() && renamed.is_empty()) {
                 left.note(format!(
@@ -74,6 +77,7 @@ impl Shape {
                 ));
             }
             (keep, drop, renamed, array) = (Vec::new(), flatmap.drop, flatmap.renamed, flatmap.collection);
+            moves = flatmap.moves;
         } else if let Some(new) = renamed
             .iter()
             .find(|(_, old)| *old == COLLECTION)
@@ -102,6 +106,7 @@ impl Shape {
             group: text_of(backend, "group").map(str::to_owned),
             target: text_of(backend, "target").map(str::to_owned),
             renamed,
+            moves,
             collection,
             keep,
             drop,
@@ -114,6 +119,10 @@ impl Shape {
         let is_named = |name: &str| {
             self.drop.iter().any(|path| path.split('.').next() == Some(name))
                 || self.renamed.values().any(|old| old == name)
+                || self
+                    .moves
+                    .iter()
+                    .any(|(from, to)| [from, to].iter().any(|path| path.split('.').next() == Some(name)))
         };
         is_whole && !names.any(is_named)
     }
@@ -134,7 +143,16 @@ impl Shape {
                 .unwrap_or(path),
             None => path,
         };
-        let (first, rest) = path.split_once('.').map_or((path, ""), |(first, rest)| (first, rest));
+        let mut path = path.to_owned();
+        for (from, to) in self.moves.iter().rev() {
+            if let Some(rest) = path
+                .strip_prefix(to.as_str())
+                .filter(|rest| rest.is_empty() || rest.starts_with('.'))
+            {
+                path = format!("{from}{rest}");
+            }
+        }
+        let (first, rest) = path.split_once('.').map_or((&*path, ""), |(first, rest)| (first, rest));
         let first = self.renamed.get(first).map_or(first, String::as_str);
         let mut raw = self
             .target
@@ -148,7 +166,13 @@ impl Shape {
         raw
     }
 
-    pub(super) fn write(&self, backend: &Value, at: &str, part: &mut Map, left: &mut LeftOut) {
+    /// Returns whether the answer of this backend alone, as `json-collection`, is its array.
+    pub(super) fn is_array(&self) -> bool {
+        self.group.is_none() && self.collection.as_deref() == Some(COLLECTION)
+    }
+
+    /// Writes the rules. A part that is the whole document has no place in one.
+    pub(super) fn write(&self, backend: &Value, at: &str, is_document: bool, part: &mut Map, left: &mut LeftOut) {
         if let Some(target) = &self.target {
             part.put("target", Yaml::text(target));
         }
@@ -168,9 +192,17 @@ impl Shape {
             });
             part.put("rename", names);
         }
-        part.put("group", Yaml::text(self.group.as_deref().unwrap_or(".")));
-        if let Some(collection) = &self.collection {
-            part.put("collection", Yaml::text(collection));
+        if !self.moves.is_empty() {
+            let moves = self.moves.iter().fold(Map::default(), |all, (from, to)| {
+                all.with(from, Yaml::text(to.as_str()))
+            });
+            part.put("move", moves);
+        }
+        if !is_document {
+            part.put("group", Yaml::text(self.group.as_deref().unwrap_or(".")));
+            if let Some(collection) = &self.collection {
+                part.put("collection", Yaml::text(collection));
+            }
         }
         if text_of(backend, "encoding").is_some_and(|encoding| !matches!(encoding, "json" | "safejson" | "fast-json")) {
             left.add(&format!("{at}.encoding"), "a part is JSON");
