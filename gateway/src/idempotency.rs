@@ -27,7 +27,7 @@ use http::HeaderName;
 pub use self::answer::StoredAnswer;
 pub use self::fingerprint::{FingerprintInput, fingerprint};
 pub use self::key::IdempotencyKey;
-pub use self::records::{Records, RecordsSize};
+pub use self::records::{Records, RecordsSize, UnderWay};
 use crate::setting::SettingId;
 
 /// Compiled `idempotency` of a route.
@@ -81,7 +81,7 @@ impl Subject {
     /// Returns the identity of the record. Each text is preceded by its length, so that no two subjects have the same.
     pub fn id(&self) -> RecordId {
         RecordId(fingerprint::digest([
-            &*self.route.as_bytes(),
+            self.route.as_bytes(),
             self.tenant.as_bytes(),
             self.caller.as_bytes(),
             self.key.as_bytes(),

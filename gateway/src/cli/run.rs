@@ -347,7 +347,8 @@ async fn drain(lifecycle: &Lifecycle, plan: &Plan, stops: &mut Stops) -> usize {
     let drained = tokio::time::timeout(plan.edge.drain, async {
         let mut tick = tokio::time::interval(Duration::from_millis(10));
         // The task of a tunnel may end a moment after its connection.
-        while lifecycle.connections() > 0 || lifecycle.requests() > 0 {
+        // A request with an idempotency key goes on without its caller.
+        while lifecycle.connections() > 0 || lifecycle.requests() > 0 || plan.idempotency.under_way() > 0 {
             tick.tick().await;
         }
     });
@@ -355,7 +356,7 @@ async fn drain(lifecycle: &Lifecycle, plan: &Plan, stops: &mut Stops) -> usize {
         _ = drained => {}
         () = at_once => tracing::warn!("second signal: stopping at once"),
     }
-    let cut = lifecycle.requests();
+    let cut = lifecycle.requests().max(plan.idempotency.under_way());
     lifecycle.advance(Phase::Cut);
     cut
 }

@@ -25,6 +25,17 @@ pub struct Records {
     store: OnceLock<Arc<Store>>,
     settings: Mutex<Settings>,
     late: AtomicUsize,
+    under_way: AtomicUsize,
+}
+
+/// Counts one request with a key as under way, with or without its caller, until it is dropped.
+#[must_use]
+pub struct UnderWay(Arc<Records>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Relaxed);
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -99,6 +110,17 @@ impl Records {
     /// Uses this store for the routes whose terms say so.
     pub fn use_store(&self, store: Arc<Store>) {
         let _ = self.store.set(store);
+    }
+
+    /// Counts a request as under way.
+    pub fn enter(self: &Arc<Self>) -> UnderWay {
+        self.under_way.fetch_add(1, Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Number of requests with a key that are under way, also of those whose callers have left.
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Relaxed)
     }
 
     /// Sets the limit in bytes, and whether answered keys make room for new ones.

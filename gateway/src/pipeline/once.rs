@@ -25,7 +25,7 @@ use crate::call::{self, CallBody, CallRequest, Facts, Reply};
 use crate::clock;
 use crate::headers::{self, Via};
 use crate::idempotency::{
-    Begun, Claim, Ending, FingerprintInput, IdempotencyKey, IdempotencyTerms, Records, StoredAnswer, Subject,
+    Begun, Claim, Ending, FingerprintInput, IdempotencyKey, IdempotencyTerms, Records, StoredAnswer, Subject, UnderWay,
     fingerprint,
 };
 use crate::observe::{Attempts, IdempotencyResult};
@@ -88,6 +88,7 @@ impl Exchange<'_> {
             via: self.plan.via.clone(),
             pending: PendingBody::begin(Arc::clone(&self.plan.stale)),
             change,
+            _under_way: self.plan.idempotency.enter(),
             tell,
         };
         // What a caller that leaves now is counted as.
@@ -253,6 +254,8 @@ struct ProtectedCall {
     pending: PendingBody,
     /// What stored answers are no longer used if the request succeeds.
     change: Option<Change>,
+    /// Lets the process wait for it when it stops.
+    _under_way: UnderWay,
     tell: oneshot::Sender<Done>,
 }
 

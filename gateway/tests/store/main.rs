@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 mod cluster;
 mod cures;
+mod idempotency;
 mod spread;
 mod tls;
 

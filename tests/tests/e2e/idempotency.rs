@@ -607,6 +607,37 @@ async fn a_replica_that_is_killed_within_a_call_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
+async fn a_process_that_stops_waits_for_calls_whose_callers_have_left() {
+    let Some(redis) = RedisServer::start() else { return };
+    let shop = shop("{}").await;
+    let setup = setup(&with_store(&shop, &redis));
+    let mut stopping = setup.clone().start().await;
+    is_up(&stopping).await;
+    shop.answers(&["left"]);
+    shop.backend.close_gate();
+    let mut raw = Raw::connect(stopping.address()).await;
+    raw.send(
+        "POST /checkout/1 HTTP/1.1\r\nhost: shop\r\nx-api-key: key-acme-1\r\nidempotency-key: left\r\n\
+         content-type: application/json\r\ncontent-length: 10\r\n\r\n{\"cart\":7}",
+    )
+    .await;
+    at_gate(&shop.backend, 1).await;
+    raw.reset();
+    stopping.metric_becomes("gateway_requests_in_flight", &[], 0.0).await;
+    stopping.signal(Signal::Term);
+    eventually(SOON, "it stops", || async {
+        stopping.log().contains("stopping: readiness fails").then_some(())
+    })
+    .await;
+    shop.backend.open_gate();
+    assert_eq!(stopping.wait_exit().await, Some(0));
+    let next = setup.start().await;
+    is_up(&next).await;
+    is_replay(&checkout(&next.client(), "left").await, "left");
+    assert_eq!(shop.asked(), 1);
+}
+
+#[tokio::test]
 async fn a_store_that_is_gone_refuses_or_passes_as_written() {
     let options = Options {
         more: ["--appendonly", "yes", "--appendfsync", "always"]
