@@ -111,7 +111,7 @@ impl Claim {
             caller,
             key,
         } = &*self.subject;
-        512 + (route.len() + tenant.len() + caller.len() + key.len()) as u64
+        768 + (route.len() + tenant.len() + caller.len() + key.len()) as u64
     }
 }
 
