@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use fixtures::redis_server::RedisServer;
 use gateway::idempotency::{Begun, Claim, Ending, Fingerprint, Records, Release, StateWord, StoredAnswer, Subject};
+use gateway::store::{Password, Store};
 use http::{HeaderMap, StatusCode};
+use tokio::runtime::Handle;
 
-use super::{CALL_LIMIT, connect, up};
+use super::{CALL_LIMIT, connect, settings, up};
 
 fn claim(tenant: &str, key: u64, print: u8, token: u64, lease: Duration) -> Arc<Claim> {
     let subject = Arc::new(Subject {
@@ -175,4 +177,36 @@ async fn what_the_store_was_not_told_is_told_later() {
         records.free("acme", &first.id, true).await,
         Ok(Release::Released(StateWord::Answered))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rights_that_the_docs_name_are_enough() {
+    let Some(server) = RedisServer::start() else { return };
+    let rights = "on >secret ~gateway:* +get +set +ping +mget +incr +evalsha +script|load +time +info +pexpire +hget +hset \
+                  +hdel +hgetall +zadd +zrem +zcard +zrangebyscore +hmget +hincrby +del +pttl +zrange +zremrangebyscore";
+    let words: Vec<_> = ["ACL", "SETUSER", "gateway"]
+        .into_iter()
+        .chain(rights.split_whitespace())
+        .collect();
+    server.command(&words);
+    let mut settings = settings(&server.url());
+    settings.username = Some("gateway".into());
+    settings.password = Some(Password::Text("secret".into()));
+    let store = Store::start(settings, &Handle::current());
+    up(&store).await;
+    let records = Arc::new(Records::default());
+    records.set(20_000, true);
+    records.use_store(store);
+    for key in 0..20 {
+        let claim = claim("acme", key, 1, key, Duration::from_secs(600));
+        assert_eq!(records.begin(&claim, true).await, Ok(Begun::First));
+        assert_eq!(records.open(9, true).await.map(|open| open.len()), Ok(1));
+        records.finish(&claim, Ending::Answered(answer(500)), true).await;
+        let found = records.find(&claim.subject, true).await.expect("it may");
+        assert_eq!(found.map(|view| view.state), Some(StateWord::Answered));
+    }
+    let last = claim("acme", 20, 1, 20, Duration::from_secs(600));
+    assert_eq!(records.begin(&last, true).await, Ok(Begun::First));
+    records.release(&last, true).await;
+    assert_eq!(records.free("acme", &last.id, true).await, Ok(Release::NoSuchKey));
 }
