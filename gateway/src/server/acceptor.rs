@@ -95,7 +95,8 @@ async fn run(worker: Arc<Worker>, sockets: Vec<ListenerSocket>) {
         let mut tick = tokio::time::interval(Duration::from_millis(10));
         loop {
             tick.tick().await;
-            if worker.watch.is_empty() {
+            // A request with an idempotency key goes on without its caller, on any worker.
+            if worker.watch.is_empty() && worker.live.load().idempotency.under_way() == 0 {
                 return;
             }
         }
