@@ -28,7 +28,7 @@ use self::gather::Resumed;
 pub use self::keeping::CachePlacement;
 use self::keeping::Keeping;
 pub use self::leaving::Leaving;
-use self::metered::MeteredContent;
+use self::metered::{Abandoned, MeteredContent};
 use crate::call::reply::{Broken, ReplyBody};
 use crate::clock;
 use crate::compression::Encoder;
@@ -271,7 +271,14 @@ impl AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        drop(self.close(AnswerEnd::CallerLeft));
+        let Some(open) = self.open.take() else { return };
+        match std::mem::replace(&mut self.content, Content::Empty) {
+            Content::Metered(content) => Abandoned::new(content, open).settle(),
+            content => {
+                drop(content);
+                drop(open);
+            }
+        }
     }
 }
 

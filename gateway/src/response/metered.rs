@@ -3,15 +3,15 @@
 //! Invariant: each piece is passed on in the poll in which it came. The charge is settled once, also if the answer breaks
 //! off or its caller leaves.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::future::poll_fn;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
-use tokio::task::unconstrained;
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
 
-use super::Content;
+use super::{Content, Open};
 use crate::call::reply::Broken;
 use crate::clock::Now;
 use crate::limits::Receipt;
@@ -20,6 +20,8 @@ use crate::observe::{CostSource, Family, RequestRecord, UnitEvent};
 
 /// Most bytes that are read of an answer after its caller has left.
 const ARRIVED: usize = 4 << 20;
+/// Turns without any byte after which nothing more has arrived.
+const TURNS: u32 = 3;
 
 /// An answer that is read while it passes.
 pub struct MeteredContent {
@@ -49,23 +51,16 @@ impl MeteredContent {
         Poll::Ready(polled)
     }
 
-    /// Settles the charge by what has passed, if it is not settled yet. What has arrived when the caller leaves counts as
-    /// well: a caller that does not read would else have it generated for nothing.
+    /// Settles the charge by what has passed, if it is not settled yet.
     pub(super) fn settle(&mut self, end: AnswerEnd, record: &mut RequestRecord) {
         if let Some(mut receipt) = self.receipt.take() {
-            let end = match end {
-                AnswerEnd::CallerLeft if !std::thread::panicking() => self.read_arrived(),
-                end => end,
-            };
             let settlement = self.meter.settle(end);
             settle(&mut receipt, record, self.meter.reserved(), settlement);
         }
     }
-}
 
-impl MeteredContent {
-    /// Reads what has arrived of the answer without waiting for more. Returns how the answer ends.
-    fn read_arrived(&mut self) -> AnswerEnd {
+    /// Reads what has arrived of the answer, and what follows it at once. Returns how the answer ends.
+    async fn read_arrived(&mut self) -> AnswerEnd {
         let Self { content, meter, .. } = self;
         let reply = match content {
             Content::Reply(reply) => Some(&mut **reply),
@@ -75,23 +70,66 @@ impl MeteredContent {
         let Some(reply) = reply else {
             return AnswerEnd::CallerLeft;
         };
-        let mut left = ARRIVED;
-        let read = poll_fn(|cx| {
-            while left > 0 && !reply.is_end_stream() {
-                let Some(piece) = std::task::ready!(reply.poll_arrived(cx)) else {
-                    break;
-                };
-                left = left.saturating_sub(piece.len().max(1));
-                meter.read(&piece);
+        let (mut left, mut idle) = (ARRIVED, 0);
+        while left > 0 && idle < TURNS && !reply.is_end_stream() {
+            match poll_fn(|cx| Poll::Ready(reply.poll_arrived(cx))).await {
+                Poll::Ready(Some(piece)) => {
+                    idle = 0;
+                    left = left.saturating_sub(piece.len().max(1));
+                    meter.read(&piece);
+                }
+                Poll::Ready(None) => break,
+                // The runtime looks at its sockets before the next turn.
+                Poll::Pending => {
+                    idle += 1;
+                    yield_now().await;
+                }
             }
-            Poll::Ready(())
-        });
-        // Outside of the turn that the runtime gives each task: all of it is there.
-        let _ = pin!(unconstrained(read)).poll(&mut Context::from_waker(Waker::noop()));
+        }
         match reply.is_end_stream() {
             true => AnswerEnd::Complete,
             false => AnswerEnd::CallerLeft,
         }
+    }
+}
+
+/// An answer whose caller has left. Dropping it settles the charge by what has passed.
+pub(super) struct Abandoned {
+    content: Box<MeteredContent>,
+    open: Option<Open>,
+}
+
+impl Abandoned {
+    pub(super) fn new(content: Box<MeteredContent>, open: Open) -> Self {
+        let open = Some(open);
+        Self { content, open }
+    }
+
+    /// Settles the charge, where there is a runtime by what has arrived as well: a caller that does not read would else
+    /// have it generated for nothing.
+    pub(super) fn settle(mut self) {
+        if std::thread::panicking() || self.content.receipt.is_none() {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let end = self.content.read_arrived().await;
+                self.close(end);
+            });
+        }
+    }
+
+    fn close(&mut self, end: AnswerEnd) {
+        if let Some(open) = &mut self.open {
+            self.content.settle(end, &mut open.record);
+        }
+        self.open = None;
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.close(AnswerEnd::CallerLeft);
     }
 }
 

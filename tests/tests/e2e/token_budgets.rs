@@ -369,12 +369,11 @@ async fn a_caller_that_does_not_read_pays_for_what_has_arrived() {
     })
     .await;
     drop(stream);
-    // What waits between the model and the gateway may be missing.
     eventually(SOON, "it is settled", || async {
         let [reserved, beyond, refunded, settled] = units(&gateway).await;
         let prompt = prompt(&body);
         let is_over = settled > 0 && (reserved, beyond) == (settled + refunded, 0);
-        (is_over && settled > prompt && settled <= prompt + 1000).then_some(())
+        (is_over && settled == prompt + 1000).then_some(())
     })
     .await;
 }
