@@ -420,6 +420,10 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
             "The gateway has more work than it can do in time. Nothing was sent; send it again in ",
             *retry_after,
         ),
+        Rejection::IdentityUnavailable { retry_after, .. } => Advice::wait(
+            "Who the caller is could not be found out now, which says nothing against the credential; send it again in ",
+            *retry_after,
+        ),
         Rejection::KeysUnavailable { retry_after, .. } => Advice::wait(
             "The keys that the token is checked with could not be fetched from its issuer yet. Nothing is known against \
              the token; send the request again in ",
@@ -558,6 +562,7 @@ mod tests {
                 Rejection::Overloaded { by, .. } => Rejection::Overloaded { retry_after: MAX, by },
                 Rejection::KeysUnavailable { by, .. } => Rejection::KeysUnavailable { retry_after: MAX, by },
                 Rejection::IdempotencyFull { by, .. } => Rejection::IdempotencyFull { retry_after: MAX, by },
+                Rejection::IdentityUnavailable { by, .. } => Rejection::IdentityUnavailable { retry_after: MAX, by },
                 other => other,
             };
             let response = answer(&rejection, "id");
@@ -780,6 +785,10 @@ mod tests {
             Rejection::NoEndpoint { retry_after, by },
             Rejection::Overloaded { retry_after, by: None },
             Rejection::KeysUnavailable { retry_after, by: None },
+            Rejection::IdentityUnavailable {
+                retry_after,
+                by: SettingId::URI,
+            },
             Rejection::LimitsUnavailable(by),
             Rejection::IdempotencyUnavailable(by),
             Rejection::IdempotencyFull { retry_after, by },

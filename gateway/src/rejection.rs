@@ -133,6 +133,8 @@ reasons! {
     }: 503 Unavailable "overloaded" "Gateway is overloaded";
     /// The keys to check the token are not cached and could not be fetched in time.
     KeysUnavailable { retry_after: Duration, by: Option<SettingId> }: 503 Unavailable "keys_unavailable" "Keys of the token's issuer are not here";
+    /// The service that knows the callers could not be asked, or gave no answer that can be used.
+    IdentityUnavailable { retry_after: Duration, by: SettingId }: 503 Unavailable "identity_unavailable" "Caller cannot be identified now";
     /// The store that a limit is counted in cannot be reached, and the config says that such requests are refused.
     LimitsUnavailable(SettingId): 503 Unavailable "limits_unavailable" "Limits cannot be counted";
     /// The store of idempotency keys cannot be reached, and the config says that such requests are refused.
@@ -249,6 +251,7 @@ impl Rejection {
             | Self::BulkheadTimeout { by, .. }
             | Self::BreakerOpen { by, .. }
             | Self::NoEndpoint { by, .. }
+            | Self::IdentityUnavailable { by, .. }
             | Self::TenantDisabled(by)
             | Self::AddressNotAllowed(by)
             | Self::OriginNotAllowed(by)

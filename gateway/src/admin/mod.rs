@@ -21,6 +21,7 @@ mod diff;
 mod documents;
 mod events;
 mod explain;
+mod external;
 mod health;
 mod history;
 mod host;
@@ -242,6 +243,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/idempotency", get(idempotency::show))
         .route("/api/v1/idempotency/find", post(idempotency::find))
         .route("/api/v1/idempotency/release", post(idempotency::release))
+        .route("/api/v1/external/purge", post(external::purge))
         .route("/api/v1/backends/{name}/breaker", post(changes::force_breaker))
         .route("/api/v1/backends/{name}/endpoints", post(changes::drain_endpoint))
         .route("/", get(dashboard::page))

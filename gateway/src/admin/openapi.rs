@@ -188,6 +188,16 @@ const OPERATIONS: &[Operation] = &[
         200,
     ),
     (
+        "/api/v1/external/purge",
+        "post",
+        Needs::All,
+        "Forget all answers of the external service",
+        &[],
+        None,
+        "Purged",
+        200,
+    ),
+    (
         "/api/v1/backends/{name}/endpoints",
         "post",
         Needs::All,

@@ -8,6 +8,7 @@ use policies::health;
 
 use super::state::Admin;
 use super::tenant_metrics;
+use crate::auth::external::known_answers::KnownAnswers;
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::revocations::RevokedKind;
 use crate::call::backend::Backend;
@@ -128,6 +129,9 @@ fn sample(admin: &Admin, page: &mut Page) {
     for issuer in plan.authenticator.issuers() {
         sample_keys(issuer, page);
     }
+    if let Some(external) = plan.authenticator.external() {
+        sample_external(external.known(), page);
+    }
     let work = &gateway.state.verification_work;
     for (outcome, count) in work.outcomes() {
         page.put(Family::Verifications, &[outcome.as_str()], count);
@@ -153,6 +157,18 @@ fn sample(admin: &Admin, page: &mut Page) {
     page.put(Family::ConnectionsAccepted, &[], lifecycle.opened());
     page.put(Family::MalformedConnections, &[], lifecycle.malformed_connections());
     page.put(Family::Tunnels, &[], lifecycle.tunnels());
+}
+
+fn sample_external(known: &KnownAnswers, page: &mut Page) {
+    for (result, count) in known.lookups() {
+        page.put(Family::ExternalLookups, &[result.as_str()], count);
+    }
+    for (outcome, count) in known.outcomes() {
+        page.put(Family::ExternalQuestions, &[outcome.as_str()], count);
+    }
+    let (callers, refusals) = known.sizes();
+    page.put(Family::ExternalEntries, &["callers"], callers);
+    page.put(Family::ExternalEntries, &["refusals"], refusals);
 }
 
 fn sample_keys(issuer: &Issuer, page: &mut Page) {

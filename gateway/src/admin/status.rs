@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::cache::StoredAnswers;
+use super::external::ExternalView;
 use super::idempotency::KeysInMemory;
 use super::list_query::NoParameters;
 use super::shared_store::StoreView;
@@ -49,6 +50,8 @@ pub(super) struct Status {
     /// Backends whose endpoints are those of an earlier answer of their source, at most 100.
     kept_backends: Vec<Arc<str>>,
     issuers: Vec<Keys>,
+    /// Service that knows the callers; `null` without one.
+    external: Option<ExternalView>,
     unknown_tiers: UnknownTiers,
     revocations: Map<String, Value>,
     /// Store of answers: those of the response cache, and the last good ones of fallbacks.
@@ -339,6 +342,7 @@ impl Status {
                 .map(|backend| Arc::clone(&backend.name))
                 .collect(),
             issuers: plan.authenticator.issuers().iter().map(keys).collect(),
+            external: ExternalView::of(&plan),
             unknown_tiers: UnknownTiers::of(&observer.registry.unknown_tiers),
             revocations: revocations::summary(admin),
             limits_store: gateway.state.shared_store.get().map(|store| StoreView::of(store)),

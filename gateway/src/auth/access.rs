@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::check::{Category, Check};
+use crate::auth::external::{RefusalKind, ServiceRefusal};
 use crate::auth::jwt::fetch_state;
 use crate::auth::refusal::Refusal;
 use crate::rejection::{Challenge, Rejection};
@@ -22,6 +23,8 @@ pub struct Admitted {
     /// Client certificate of the connection.
     pub mtls: bool,
     pub basic: bool,
+    /// What the external service answers for.
+    pub external: bool,
     /// Callers without credentials.
     pub anonymous: bool,
     /// Whether all kinds are required together. Otherwise any one is enough.
@@ -45,6 +48,7 @@ pub(crate) struct CredentialKinds {
     pub(crate) api_key: bool,
     pub(crate) basic: bool,
     pub(crate) mtls: bool,
+    pub(crate) external: bool,
 }
 
 /// Compiled form of a route's `access`.
@@ -79,6 +83,7 @@ impl Access {
             api_key: admitted.api_key,
             basic: admitted.basic,
             mtls: admitted.mtls,
+            external: admitted.external,
         };
         let challenge = |error: &str, hint: &str| {
             Arc::new(Challenge {
@@ -139,6 +144,7 @@ impl Access {
             Kind::Jwt(issuer) => self.admits_issuer(issuer),
             Kind::Mtls => self.admitted.mtls,
             Kind::Basic => self.admitted.basic,
+            Kind::External => self.admitted.external,
             Kind::Anonymous => self.admitted.anonymous,
         }
     }
@@ -176,7 +182,8 @@ impl Access {
         let jwt = !matches!(self.admitted.jwt, AdmittedIssuers::None) && !held.jwt;
         let api_key = self.admitted.api_key && !held.api_key;
         let (basic, mtls) = (self.admitted.basic && !held.basic, self.admitted.mtls && !held.mtls);
-        if !(jwt || api_key || basic || mtls) {
+        let external = self.admitted.external && !held.external;
+        if !(jwt || api_key || basic || mtls || external) {
             return None;
         }
         Some(CredentialKinds {
@@ -184,6 +191,7 @@ impl Access {
             api_key,
             basic,
             mtls,
+            external,
         })
     }
 
@@ -212,6 +220,34 @@ impl Access {
             },
             ..self.refuse(Check::KeysUnavailable)
         }
+    }
+
+    /// Builds the refusal of a credential that the external service has refused.
+    pub(crate) fn refuse_external(&self, refusal: &ServiceRefusal) -> Refusal {
+        let check = match refusal.kind {
+            RefusalKind::Forbidden => {
+                return Refusal {
+                    rejection: Rejection::NotAllowed {
+                        why: "The service that knows the callers does not allow this one.",
+                        by: self.setting,
+                    },
+                    check: Some("external_forbidden"),
+                    suspect: false,
+                };
+            }
+            RefusalKind::Invalid => Check::ExternalRefused,
+            RefusalKind::Expired => Check::ExternalExpired,
+        };
+        let mut refused = self.refuse(check);
+        if let (Some(www_authenticate), Rejection::CredentialsInvalid { challenge }) =
+            (&refusal.www_authenticate, &mut refused.rejection)
+        {
+            *challenge = Arc::new(Challenge {
+                www_authenticate: www_authenticate.clone(),
+                ..Challenge::clone(challenge)
+            });
+        }
+        refused
     }
 
     /// Builds the refusal of a credential that fails `check`.
@@ -252,9 +288,13 @@ impl CredentialKinds {
             .basic
             .then(|| "Basic realm=\"gateway\", charset=\"UTF-8\"".to_owned());
         let certificate = self.mtls.then(|| "ClientCertificate realm=\"gateway\"".to_owned());
-        let none = !(self.jwt || self.basic || self.mtls);
+        let external = self.external.then(|| "External realm=\"gateway\"".to_owned());
+        let none = !(self.jwt || self.basic || self.mtls || self.external);
         let key = (self.api_key || none).then(|| format!("ApiKey realm=\"gateway\", header=\"{api_key_header}\""));
-        let all: Vec<String> = [token, key, password, certificate].into_iter().flatten().collect();
+        let all: Vec<String> = [token, key, password, certificate, external]
+            .into_iter()
+            .flatten()
+            .collect();
         HeaderValue::from_str(&all.join(", ")).expect("realm, error and a header's name are visible ASCII")
     }
 
@@ -266,7 +306,13 @@ impl CredentialKinds {
             .basic
             .then(|| "a name and a password as `Authorization: Basic ...`".to_owned());
         let certificate = self.mtls.then(|| "a client certificate when connecting".to_owned());
-        let all: Vec<String> = [key, token, password, certificate].into_iter().flatten().collect();
+        let external = self
+            .external
+            .then(|| "the credential of the service that knows the callers".to_owned());
+        let all: Vec<String> = [key, token, password, certificate, external]
+            .into_iter()
+            .flatten()
+            .collect();
         if all.is_empty() {
             return "This route takes no credentials that can be presented here.".to_owned();
         }

@@ -8,8 +8,9 @@
 //! *after* this file has answered. Then an exhausted address is refused only where it would be refused anyway, and
 //! valid credentials from the same address are never locked out.
 //!
-//! Two checks are slow: a password that has not been compared yet, and a token whose key has to be fetched. They are
-//! awaited here, and then only that credential's own check goes on. For any other request the answer is ready at once.
+//! Three checks are slow: a password that has not been compared yet, a token whose key has to be fetched, and a
+//! question to the external service. They are awaited here, and then only that credential's own check goes on. For any
+//! other request the answer is ready at once.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -27,6 +28,9 @@ use crate::auth::basic::users::{LoginFailure, Passwords};
 use crate::auth::caller::{ANONYMOUS, Caller, Kind};
 use crate::auth::check::Check;
 use crate::auth::credentials::Presented;
+use crate::auth::external::known_answers::KnownCaller;
+use crate::auth::external::question::{QuestionKey, RequestFacts};
+use crate::auth::external::{Answered, ExternalCallers, PendingQuestion, ServiceRefusal, Step};
 use crate::auth::jwt::issuer::Issuer;
 use crate::auth::jwt::jws::Jws;
 use crate::auth::jwt::key_fetch::Source;
@@ -37,8 +41,9 @@ use crate::auth::jwt::{issuer, jws};
 use crate::auth::mtls::holders::CertificateHolders;
 use crate::auth::refusal::Refusal;
 use crate::auth::verifications::Verifications;
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::limits::Charge;
+use crate::limits::reserved::Reserved;
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
 use crate::tls::certificate::Certificate;
@@ -55,6 +60,7 @@ pub struct Authenticator<K> {
     tokens: KnownTokens<K>,
     certificates: Option<CertificateTable<K>>,
     passwords: Option<UserTable<K>>,
+    external: Option<ExternalTable<K>>,
     anonymous: Option<AnonymousTier>,
     strangers: Cache<IpAddr, Arc<K>>,
     /// Budget for signature checks. `None` checks every signature, whatever the cost.
@@ -72,14 +78,18 @@ pub struct Client<'a> {
     pub address: IpAddr,
     /// Certificate of the connection, or the reason why it does not count.
     pub certificate: Option<Result<&'a Certificate, Check>>,
+    /// What the external service may be told of the request; `None` identifies nobody by it.
+    pub facts: Option<RequestFacts<'a>>,
     /// Whether this request has already waited for the issuer's keys. A key that is missing even then does not exist.
     has_waited: bool,
 }
 
 /// Time that a request waits for a slow check, and the charge for a failed one.
 pub struct WaitTerms<'a> {
-    /// Time by which the keys of a token's issuer must have come.
+    /// Time by which the keys of a token's issuer, or the answer of the external service, must have come.
     pub keys_until: Moment,
+    /// Setting that this time comes from; `None` if the caller set it.
+    pub keys_until_by: Option<SettingId>,
     /// Time by which a password must have been compared.
     pub comparison_until: Moment,
     /// Returns the charge for a failed comparison, which is taken in advance; `None` if failures are not limited.
@@ -91,7 +101,17 @@ impl<'a> Client<'a> {
         Self {
             address,
             certificate,
+            facts: None,
             has_waited: false,
+        }
+    }
+
+    /// Lets the external service be told this of the request.
+    #[must_use]
+    pub const fn with_facts(self, facts: RequestFacts<'a>) -> Self {
+        Self {
+            facts: Some(facts),
+            ..self
         }
     }
 }
@@ -125,6 +145,12 @@ struct UserTable<K> {
     principals: Box<[OnceLock<Arc<K>>]>,
 }
 
+/// Callers that the external service has named, with a cached entry for each answer.
+struct ExternalTable<K> {
+    callers: ExternalCallers,
+    principals: Cache<QuestionKey, (Arc<KnownCaller>, Arc<K>)>,
+}
+
 /// The tier of callers without credentials.
 #[derive(Debug, Clone)]
 pub struct AnonymousTier(pub Arc<str>);
@@ -140,6 +166,7 @@ enum LookupFailure {
     Unfinished(Refusal),
     /// The keys of a token's issuer are not there. Holds the issuer's setting.
     KeysUnavailable(SettingId),
+    RefusedByService(Arc<ServiceRefusal>),
 }
 
 impl From<Check> for LookupFailure {
@@ -176,6 +203,13 @@ type TokenHolder<'i, K> = (ValidCredential<K>, &'i Issuer);
 pub struct SameIssuer {
     pub first: Arc<str>,
     pub second: Arc<str>,
+}
+
+/// What is known by stored answers of the external service.
+enum Looked<K> {
+    Nothing,
+    Caller(ValidCredential<K>),
+    Ask(Box<PendingQuestion>),
 }
 
 /// The cached entry of a valid credential.
@@ -218,6 +252,7 @@ impl<K> Authenticator<K> {
             tokens: KnownTokens::new(capacity),
             certificates: None,
             passwords: None,
+            external: None,
             anonymous,
             strangers: Cache::new(capacity),
             verifications: None,
@@ -245,6 +280,21 @@ impl<K> Authenticator<K> {
             passwords,
         });
         self
+    }
+
+    /// Identifies callers by the external service as well.
+    #[must_use]
+    pub fn with_external(mut self, callers: Option<ExternalCallers>) -> Self {
+        self.external = callers.map(|callers| ExternalTable {
+            principals: Cache::new(callers.settings().entries),
+            callers,
+        });
+        self
+    }
+
+    /// Returns the external service.
+    pub fn external(&self) -> Option<&ExternalCallers> {
+        Some(&self.external.as_ref()?.callers)
     }
 
     /// Requires that a valid credential also passes `standing`, which is called for every request, and which may return
@@ -303,9 +353,10 @@ impl<K> Authenticator<K> {
     }
 
     /// Identifies the caller of a request. Of the kinds that the route admits, every presented credential must be
-    /// valid, and all must name one tenant. The caller is the token's subject, else the API key's owner, else the user,
-    /// else the certificate's owner: the order goes from credentials issued to a person to credentials issued to a
-    /// machine.
+    /// valid, and all must name one tenant. The caller is the one that the external service names, else the token's
+    /// subject, else the API key's owner, else the user, else the certificate's owner: the order goes from credentials
+    /// issued to a person to credentials issued to a machine. The service is asked last, and only if the request has no
+    /// other credential that the route admits, or if the route requires several together and all others are there.
     ///
     /// A certificate belongs to the connection, not to the request. So it counts only where the route admits
     /// certificates. There, a certificate that identifies no caller is ignored if another credential was presented and
@@ -334,6 +385,7 @@ impl<K> Authenticator<K> {
             LookupFailure::Incomplete(lacks) => access.refuse_incomplete(lacks),
             LookupFailure::Unfinished(refusal) => refusal,
             LookupFailure::KeysUnavailable(issuer) => access.refuse_without_keys(issuer),
+            LookupFailure::RefusedByService(refusal) => access.refuse_external(&refusal),
         })
     }
 
@@ -368,6 +420,7 @@ impl<K> Authenticator<K> {
             .api_key
             .map(|key| self.holder_of_key(key, unix_now))
             .transpose()?;
+        let external = self.external.as_ref().filter(|_| access.admits(&Kind::External));
         let by_token = match presented
             .token
             .map(|token| (token, self.holder_of_token(token, client, unix_now)))
@@ -385,11 +438,14 @@ impl<K> Authenticator<K> {
                 Some(holder)
             }
         };
+        let has_external = external.is_some_and(|table| table.callers.is_presented(headers));
         let mut by_certificate = match client.certificate {
             Some(certificate) if access.admits(&Kind::Mtls) => {
                 match self.holder_of_certificate(certificate?, unix_now) {
                     Ok(holder) => Some(holder),
-                    Err(check) if presented.is_empty() || access.is_together() => return Err(check.into()),
+                    Err(check) if (presented.is_empty() && !has_external) || access.is_together() => {
+                        return Err(check.into());
+                    }
                     Err(_) => None,
                 }
             }
@@ -408,22 +464,49 @@ impl<K> Authenticator<K> {
             }
         };
 
-        let held = CredentialKinds {
+        let mut held = CredentialKinds {
             jwt: matches!(&by_token, Some((_, issuer)) if access.admits_issuer(issuer.name())),
             api_key: by_key.is_some() && access.admits(&Kind::ApiKey),
             basic: by_password.is_some() && access.admits(&Kind::Basic),
             mtls: by_certificate.is_some(),
+            external: has_external,
         };
-        let mut by_token = by_token.map(|(holder, _)| holder);
-        for holder in [&mut by_token, &mut by_key, &mut by_password, &mut by_certificate]
-            .into_iter()
-            .flatten()
+        let mut by_external = None;
+        if has_external
+            && let Some(table) = external
+            && if access.is_together() {
+                access.lacks(held).is_none()
+            } else {
+                presented.is_empty() && by_certificate.is_none()
+            }
         {
+            let facts = client.facts.ok_or(Check::WrongKind)?;
+            by_external = match self.look_up(table, headers, facts, unix_now)? {
+                Looked::Nothing => None,
+                Looked::Caller(holder) => Some(holder),
+                Looked::Ask(pending) => {
+                    let terms = begin_wait()?;
+                    let holder = Box::pin(self.ask(table, pending, terms)).await?;
+                    unix_now = clock::unix_seconds();
+                    Some(holder)
+                }
+            };
+        }
+        held.external = by_external.is_some();
+        let mut by_token = by_token.map(|(holder, _)| holder);
+        let holders = [
+            &mut by_external,
+            &mut by_token,
+            &mut by_key,
+            &mut by_password,
+            &mut by_certificate,
+        ];
+        for holder in holders.into_iter().flatten() {
             if let Some(newer) = (self.standing)(&holder.kept, unix_now)? {
                 holder.kept = newer;
             }
         }
-        let is_stranger = !have_one_tenant([&by_token, &by_key, &by_password, &by_certificate])?;
+        let is_stranger = !have_one_tenant([&by_external, &by_token, &by_key, &by_password, &by_certificate])?;
         if access.is_together()
             && let Some(lacks) = access.lacks(held)
         {
@@ -434,6 +517,7 @@ impl<K> Authenticator<K> {
             });
         }
         let acting = [
+            by_external,
             by_token.filter(|_| held.jwt),
             by_key.filter(|_| held.api_key),
             by_password.filter(|_| held.basic),
@@ -453,7 +537,11 @@ impl<K> Authenticator<K> {
     fn is_anything_there(&self, headers: &HeaderMap) -> bool {
         let (tokens, passwords) = (!self.issuers.is_empty(), self.passwords.is_some());
         let presented = Presented::read(headers, self.api_key_header(), tokens, passwords);
-        !matches!(presented, Ok(presented) if presented.is_empty())
+        let is_external = self
+            .external
+            .as_ref()
+            .is_some_and(|table| table.callers.is_presented(headers));
+        is_external || !matches!(presented, Ok(presented) if presented.is_empty())
     }
 
     fn holder_of_certificate(&self, certificate: &Certificate, unix_now: u64) -> Result<ValidCredential<K>, Check> {
@@ -537,6 +625,68 @@ impl<K> Authenticator<K> {
                 TokenFailure::LacksKey(wait) => wait.check.into(),
                 TokenFailure::KeysUnavailable(issuer) => LookupFailure::KeysUnavailable(issuer),
             })
+    }
+
+    /// Looks for a stored answer of the external service.
+    fn look_up(
+        &self,
+        table: &ExternalTable<K>,
+        headers: &HeaderMap,
+        facts: RequestFacts<'_>,
+        unix_now: u64,
+    ) -> Result<Looked<K>, LookupFailure> {
+        match table.callers.look_up(headers, facts, unix_now)? {
+            Step::Nothing => Ok(Looked::Nothing),
+            Step::Caller(key, known) => {
+                table.callers.count_hit();
+                Ok(Looked::Caller(self.named(table, key, known)))
+            }
+            Step::Refused(refusal) => Err(LookupFailure::RefusedByService(refusal)),
+            Step::Ask(pending) => Ok(Looked::Ask(pending)),
+        }
+    }
+
+    /// Asks the external service, or waits for the answer to the same question of another request. An address that has
+    /// used up the limit on failures causes no questions.
+    async fn ask(
+        &self,
+        table: &ExternalTable<K>,
+        pending: Box<PendingQuestion>,
+        terms: WaitTerms<'_>,
+    ) -> Result<ValidCredential<K>, LookupFailure> {
+        if let Some(failure) = (terms.failure)() {
+            // Given back at once: only a refusal is charged, and later.
+            drop(Reserved::take(failure, Now::read())?);
+        }
+        let key = pending.key;
+        match table.callers.ask(*pending, terms.keys_until).await {
+            Answered::Caller(known) => Ok(self.named(table, key, known)),
+            Answered::Refused(refusal) => Err(LookupFailure::RefusedByService(refusal)),
+            Answered::Unavailable(unavailable) => Err(LookupFailure::Unfinished(Refusal {
+                check: Some(unavailable.check()),
+                ..Rejection::IdentityUnavailable {
+                    retry_after: unavailable.retry_after,
+                    by: unavailable.by,
+                }
+                .into()
+            })),
+            Answered::OutOfTime => Err(Rejection::OutOfTime(terms.keys_until_by).into()),
+        }
+    }
+
+    /// Returns the entry of a caller that the external service has named.
+    fn named(&self, table: &ExternalTable<K>, key: QuestionKey, known: Arc<KnownCaller>) -> ValidCredential<K> {
+        let tenant = known.caller.tenant.clone();
+        if let Some((of, kept)) = table.principals.get(&key)
+            && Arc::ptr_eq(&of, &known)
+        {
+            return ValidCredential { kept, tenant };
+        }
+        let kept = Arc::new((self.build_principal)(known.caller.clone()));
+        if table.callers.is_stored(&known) {
+            table.principals.insert(key, (known, Arc::clone(&kept)));
+        }
+        ValidCredential { kept, tenant }
     }
 
     fn holder_of_key(&self, presented: &[u8], unix_now: u64) -> Result<ValidCredential<K>, Check> {
@@ -669,7 +819,7 @@ fn lacked(check: Check, jws: &Jws<'_>, keys: &KeySet, source: &Source) -> Option
 }
 
 /// Returns whether any credential is valid. Fails if two of them name different tenants.
-fn have_one_tenant<K>(all: [&Option<ValidCredential<K>>; 4]) -> Result<bool, Check> {
+fn have_one_tenant<K>(all: [&Option<ValidCredential<K>>; 5]) -> Result<bool, Check> {
     let mut tenants = all.into_iter().flatten().map(|holder| &holder.tenant);
     let first = tenants.next();
     if tenants.any(|tenant| Some(tenant) != first) {

@@ -17,7 +17,7 @@ pub const ANONYMOUS: &str = "anonymous";
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub tenant: Arc<str>,
-    /// API key's id, token's `sub`, certificate's name, user's name, or client address.
+    /// API key's id, token's `sub`, certificate's name, user's name, `subject` of an external answer, or client address.
     pub id: Arc<str>,
     /// Tier that the credential names. [`crate::tenancy`] decides the final tier.
     pub tier: Option<Arc<str>>,
@@ -39,6 +39,8 @@ pub enum Kind {
     Jwt(Arc<str>),
     Mtls,
     Basic,
+    /// The external service has named the caller.
+    External,
     Anonymous,
 }
 
@@ -50,6 +52,7 @@ impl Kind {
             Self::Jwt(issuer) => Some(Credential::Token(issuer)),
             Self::Mtls => Some(Credential::Certificate),
             Self::Basic => Some(Credential::Password),
+            Self::External => Some(Credential::External),
             Self::Anonymous => None,
         }
     }
@@ -61,6 +64,7 @@ impl Kind {
             Self::Jwt(_) => "jwt",
             Self::Mtls => "mtls",
             Self::Basic => "basic",
+            Self::External => "external",
             Self::Anonymous => "anonymous",
         }
     }

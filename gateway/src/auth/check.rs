@@ -74,6 +74,10 @@ pub enum Check {
     PasswordUnchecked {
         retry_after: Duration,
     },
+    /// The external service does not know the credential (401).
+    ExternalRefused,
+    /// The external service has named a caller whose credential has expired.
+    ExternalExpired,
     /// Two presented credentials name different tenants.
     TenantsDiffer,
     /// No credential was presented.
@@ -152,6 +156,8 @@ impl Check {
             Self::UserDisabled => "user_disabled",
             Self::Password => "password",
             Self::PasswordUnchecked { .. } => "password_unchecked",
+            Self::ExternalRefused => "external_refused",
+            Self::ExternalExpired => "external_expired",
             Self::TenantsDiffer => "tenants_differ",
             Self::Absent => "absent",
             Self::WrongKind => "wrong_kind",
@@ -174,7 +180,11 @@ impl Check {
         match self {
             Self::Absent | Self::WrongKind | Self::Incomplete => Category::Missing,
             Self::KeysUnavailable => Category::Unverifiable,
-            Self::KeyExpired | Self::TokenExpired | Self::TokenTooOld | Self::CertificateExpired => Category::Expired,
+            Self::KeyExpired
+            | Self::TokenExpired
+            | Self::TokenTooOld
+            | Self::CertificateExpired
+            | Self::ExternalExpired => Category::Expired,
             Self::AddressOverBudget { retry_after }
             | Self::OverBudget { retry_after }
             | Self::PasswordUnchecked { retry_after } => Category::PutOff { retry_after },
@@ -238,7 +248,7 @@ mod tests {
 
     /// Every check, with its category, whether it counts against the client's address, and whether the verdict is
     /// cached.
-    const ALL: [(Check, Category, bool, bool); 43] = {
+    const ALL: [(Check, Category, bool, bool); 45] = {
         use Category::{Expired, Invalid, Missing};
         [
             (Check::HeaderRepeated, Invalid, true, false),
@@ -283,6 +293,8 @@ mod tests {
                 false,
                 false,
             ),
+            (Check::ExternalRefused, Invalid, true, false),
+            (Check::ExternalExpired, Expired, false, false),
             (Check::TenantsDiffer, Invalid, true, false),
             (Check::Absent, Missing, false, false),
             (Check::WrongKind, Missing, false, false),

@@ -12,6 +12,7 @@ use crate::auth::access::Access;
 use crate::auth::api_key::places::KeyPlaces;
 use crate::auth::caller::Kind;
 use crate::auth::credentials;
+use crate::auth::external::question::QuestionField;
 use crate::wire::aliases;
 
 /// Credentials that are forwarded to the backend.
@@ -23,11 +24,30 @@ pub enum Forward {
     Everything,
 }
 
+/// Fields that can carry credentials, as the config names them.
+#[derive(Debug, Clone, Copy)]
+pub struct CredentialFields<'a> {
+    pub places: Option<&'a KeyPlaces>,
+    /// What the external service gets.
+    pub external: &'a [QuestionField],
+}
+
 /// Removes the fields that carried the credentials of a request, unless `forward` keeps them.
 ///
 /// `caller` is the kind of the identified caller. All credentials that the route admits have been verified.
-pub fn remove(headers: &mut HeaderMap, places: Option<&KeyPlaces>, access: &Access, caller: &Kind, forward: Forward) {
+pub fn remove(headers: &mut HeaderMap, fields: CredentialFields<'_>, access: &Access, caller: &Kind, forward: Forward) {
+    let CredentialFields { places, external } = fields;
     let everything = forward == Forward::Everything;
+    if *caller == Kind::External {
+        for field in external {
+            if let QuestionField::Header(name) = field {
+                aliases::remove_others(headers, name);
+            }
+            if !everything {
+                field.remove(headers);
+            }
+        }
+    }
     if let Some(places) = places {
         aliases::remove_others(headers, &places.header);
         if access.admits(&Kind::ApiKey) && !everything {
@@ -51,17 +71,26 @@ pub fn remove(headers: &mut HeaderMap, places: Option<&KeyPlaces>, access: &Acce
 /// [`remove`].
 pub fn not_taken(
     headers: &HeaderMap,
-    places: Option<&KeyPlaces>,
+    fields: CredentialFields<'_>,
     access: &Access,
     caller: &Kind,
 ) -> SmallVec<[HeaderName; 2]> {
+    let CredentialFields { places, external } = fields;
     let takes_keys = access.admits(&Kind::ApiKey);
     let mut names = SmallVec::new();
+    if *caller != Kind::External {
+        let others = external.iter().filter_map(|field| match field {
+            QuestionField::Header(name) if *name != AUTHORIZATION => Some(name.clone()),
+            _ => None,
+        });
+        names.extend(others);
+    }
     if let Some(places) = places.filter(|places| places.in_header && !takes_keys) {
         names.push(places.header.clone());
     }
     let has_key = |places: &KeyPlaces| takes_keys && places.key_in_authorization(headers).is_some();
     let is_taken = matches!(caller, Kind::Jwt(_))
+        || (*caller == Kind::External && external.contains(&QuestionField::Header(AUTHORIZATION)))
         || places.is_some_and(has_key)
         || (access.admits(&Kind::Basic) && credentials::has_password(headers));
     if !is_taken {
@@ -95,6 +124,7 @@ mod tests {
             },
             mtls: has("mtls"),
             basic: has("basic"),
+            external: has("external"),
             anonymous: has("anonymous"),
             together: false,
         };
@@ -116,6 +146,7 @@ mod tests {
             "jwt" => Kind::Jwt("main".into()),
             "mtls" => Kind::Mtls,
             "basic" => Kind::Basic,
+            "external" => Kind::External,
             _ => Kind::Anonymous,
         }
     }
@@ -135,7 +166,10 @@ mod tests {
             headers.append("cookie", HeaderValue::from_static("a=b"));
             remove(
                 &mut headers,
-                Some(&places(keys)),
+                CredentialFields {
+                    places: Some(&places(keys)),
+                    external: &[],
+                },
                 &access(admitted),
                 &kind(caller),
                 forward,
@@ -208,8 +242,49 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-api-key", HeaderValue::from_static("k"));
         headers.append("x_api_key", HeaderValue::from_static("k"));
-        remove(&mut headers, None, &access("jwt"), &kind("jwt"), Forward::Nothing);
+        let fields = CredentialFields {
+            places: None,
+            external: &[],
+        };
+        remove(&mut headers, fields, &access("jwt"), &kind("jwt"), Forward::Nothing);
         assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn what_the_external_service_got_goes() {
+        let names = [AUTHORIZATION, HeaderName::from_static("x-session")].map(QuestionField::Header);
+        let check = |caller: &str, forward: Forward, expected: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for name in ["authorization", "x-session", "x_session", "x-other"] {
+                headers.append(name, HeaderValue::from_static("v"));
+            }
+            let fields = CredentialFields {
+                places: None,
+                external: &names,
+            };
+            remove(
+                &mut headers,
+                fields,
+                &access("external anonymous"),
+                &kind(caller),
+                forward,
+            );
+            let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+            left.sort_unstable();
+            assert_eq!(left, expected, "{caller} {forward:?}");
+        };
+        check("external", Forward::Nothing, &["x-other"]);
+        check("external", Forward::Tokens, &["x-other"]);
+        check(
+            "external",
+            Forward::Everything,
+            &["authorization", "x-other", "x-session"],
+        );
+        check(
+            "anonymous",
+            Forward::Nothing,
+            &["authorization", "x-other", "x-session", "x_session"],
+        );
     }
 
     #[test]

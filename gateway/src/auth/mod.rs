@@ -8,6 +8,7 @@ pub mod caller;
 pub mod check;
 pub mod credential_removal;
 pub mod credentials;
+pub mod external;
 pub mod jwt;
 pub mod mtls;
 pub mod refusal;

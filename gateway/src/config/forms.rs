@@ -68,6 +68,11 @@ const KEYS: &[(&str, &str, &str)] = &[
         "write `file: users.yaml`, a file with `users: [{ id: NAME, tenant: NAME, password_hash: HASH }]`",
     ),
     (
+        "External",
+        "url",
+        "write `url: \"http://10.0.0.5:8080/verify\"`, where the service is asked",
+    ),
+    (
         "Revocations",
         "file",
         "write `file: revoked.yaml`, a file that may begin as `revocations: []`",

@@ -96,6 +96,14 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         &[("file", "file: users.yaml")],
     ),
     place(
+        "{ LISTENERS, ROUTES, callers: { external: @ } }",
+        &[("url", r#"url: "http://10.0.0.5:8080/verify""#)],
+    ),
+    place(
+        r#"{ LISTENERS, ROUTES, callers: { external: { url: "http://a/", cache: @ } } }"#,
+        &[],
+    ),
+    place(
         "{ LISTENERS, ROUTES, callers: { revocations: @ } }",
         &[("file", "file: revoked.yaml")],
     ),

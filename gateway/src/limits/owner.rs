@@ -38,6 +38,8 @@ pub enum Credential<'a> {
     Token(&'a str),
     Certificate,
     Password,
+    /// What the external service answers for.
+    External,
 }
 
 /// Kinds of owners that can share one account.
@@ -208,6 +210,7 @@ impl<'a> Credential<'a> {
             "api_key" => Some(Self::ApiKey),
             "mtls" => Some(Self::Certificate),
             "basic" => Some(Self::Password),
+            "external" => Some(Self::External),
             _ => text.strip_prefix("jwt:").map(Self::Token),
         }
     }
@@ -248,6 +251,7 @@ impl fmt::Display for Owner<'_> {
                     Credential::Token(issuer) => write!(f, "jwt:{} ", Word(issuer))?,
                     Credential::Certificate => f.write_str("mtls ")?,
                     Credential::Password => f.write_str("basic ")?,
+                    Credential::External => f.write_str("external ")?,
                 }
                 Word(id).fmt(f)
             }
@@ -352,6 +356,7 @@ mod tests {
             caller(Credential::Token("basic"), "bc"),
             caller(Credential::Certificate, "bc"),
             caller(Credential::Password, "bc"),
+            caller(Credential::External, "bc"),
             // Identifiers that equal the word for a credential.
             caller(Credential::ApiKey, "mtls"),
             caller(Credential::Token("mtls"), "mtls"),

@@ -6,9 +6,9 @@
 
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, CallerOutcome, Class,
-    ConnectionRefusal, ConnectionState, CostSource, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake,
-    HandshakeDelay, IdempotencyResult, Label, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome,
-    RetryStop, StoreOutcome, TraceOutcome, UnitEvent, Verification,
+    ConnectionRefusal, ConnectionState, CostSource, Decision, ExternalLookup, ExternalOutcome, FallbackKind,
+    FetchOutcome, FrameKind, Handshake, HandshakeDelay, IdempotencyResult, Label, LookupOutcome, MirrorComparison,
+    MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, UnitEvent, Verification,
 };
 use crate::compression::Coding;
 use crate::rejection::Reason;
@@ -192,6 +192,12 @@ families! {
         "Time that workers have spent on signatures";
     UnknownTiers: Counter "gateway_unknown_tiers_total" []
         "Requests whose credential named a tier that there is not; they were given the default";
+    ExternalLookups: Counter "gateway_external_lookups_total" ["result": ExternalLookup]
+        "Requests whose caller the external service answers for, by how the answer was found";
+    ExternalQuestions: Counter "gateway_external_questions_total" ["outcome": ExternalOutcome]
+        "Questions to the external service, by what came of them";
+    ExternalEntries: Gauge "gateway_external_entries" ["kind"]
+        "Stored answers of the external service: callers, and refusals";
     JwksFetches: Counter "gateway_jwks_fetches_total" ["issuer", "outcome": FetchOutcome]
         "Attempts to fetch an issuer's keys";
     JwksWaiting: Gauge "gateway_jwks_waiting_requests" ["issuer"]

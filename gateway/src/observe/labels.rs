@@ -336,6 +336,7 @@ labels! {
         Jwt = "jwt",
         Mtls = "mtls",
         Basic = "basic",
+        External = "external",
         Anonymous = "anonymous",
         /// No credential that the route accepts.
         #[default]
@@ -439,6 +440,42 @@ labels! {
         AddressOverBudget = "address_over_budget",
         /// Postponed: the workers' share for checks is used up.
         OverBudget = "over_budget",
+    }
+
+    /// How a caller's answer of the external service was found.
+    ExternalLookup {
+        /// A stored answer named the caller.
+        Hit = "hit",
+        /// A stored answer refused the caller.
+        Refused = "refused",
+        /// A question was begun.
+        Asked = "asked",
+        /// The question was being asked for another request.
+        Joined = "joined",
+        /// The service failed, and an answer was used that is older than its `ttl`.
+        Stale = "stale",
+    }
+
+    /// Result of a question to the external service.
+    ExternalOutcome {
+        Identified = "identified",
+        /// The credential is not valid (401).
+        Refused = "refused",
+        /// The caller is known, and may not make the request (403).
+        Forbidden = "forbidden",
+        /// The connection failed.
+        Unreached = "unreached",
+        /// The connection broke, or the answer was not HTTP.
+        Broken = "broken",
+        TimedOut = "timed_out",
+        /// The status is none of 200, 401 and 403; redirects are not followed.
+        Status = "status",
+        /// The answer is too large, or does not have the documented form.
+        Invalid = "invalid",
+        /// Not asked: there was no slot for the question.
+        Full = "full",
+        /// Not asked: the breaker is open.
+        BreakerOpen = "breaker_open",
     }
 
     /// Result of fetching an issuer's keys.
@@ -555,6 +592,8 @@ mod tests {
         check::<Handshake>();
         check::<HandshakeDelay>();
         check::<Verification>();
+        check::<ExternalLookup>();
+        check::<ExternalOutcome>();
         check::<FetchOutcome>();
         check::<ConnectionRefusal>();
         check::<FrameKind>();

@@ -49,9 +49,9 @@ pub use exemplars::{Exemplar, Exemplars};
 pub use families::{Family, families};
 pub use labels::{
     Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, ConnectionRefusal,
-    ConnectionState, CostSource, CounterVec, Decision, FallbackKind, FetchOutcome, FrameKind, Handshake,
-    HandshakeDelay, IdempotencyResult, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome,
-    RetryStop, StoreOutcome, TraceOutcome, UnitEvent, Verification,
+    ConnectionState, CostSource, CounterVec, Decision, ExternalLookup, ExternalOutcome, FallbackKind, FetchOutcome,
+    FrameKind, Handshake, HandshakeDelay, IdempotencyResult, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome,
+    ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, UnitEvent, Verification,
 };
 pub use metrics::Registry;
 pub use page::{Format, Page};

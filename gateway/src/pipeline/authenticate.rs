@@ -1,14 +1,15 @@
-//! Authenticates the caller. This can take long: a password hash is slow on purpose, and the keys of a token's issuer
-//! may have to be fetched first.
+//! Authenticates the caller. This can take long: a password hash is slow on purpose, the keys of a token's issuer may
+//! have to be fetched first, and the external service may have to be asked.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request;
+use http::{Uri, request};
 
 use super::decision::{Context, Findings, Identification};
 use crate::auth::authenticator::{Client, WaitTerms};
 use crate::auth::caller::Kind;
+use crate::auth::external::question::RequestFacts;
 use crate::auth::refusal::Refusal;
 use crate::client::address;
 use crate::headers;
@@ -19,7 +20,7 @@ use crate::plan::Route;
 use crate::rejection::Rejection;
 use crate::tenancy::Principal;
 
-/// Returns the caller. `query` is that of the whole request target, with API keys.
+/// Returns the caller. `uri` is the whole request target, with API keys.
 ///
 /// A failure is charged to the client's address only after the check, so that a valid credential is never locked out.
 /// The one exception is a password that has to be compared: its failure is charged in advance, and if the address has
@@ -27,7 +28,7 @@ use crate::tenancy::Principal;
 pub(super) async fn authenticate<'a>(
     context: Context<'_>,
     route: &Route,
-    query: Option<&str>,
+    uri: &Uri,
     head: &request::Parts,
     found: &mut Findings<'a>,
     charges: &mut Charges,
@@ -43,7 +44,7 @@ pub(super) async fn authenticate<'a>(
     let places = plan.key_places.as_ref();
     let gathered = places
         .filter(|_| route.access.admits(&Kind::ApiKey))
-        .and_then(|places| places.gather(query, &head.headers));
+        .and_then(|places| places.gather(uri.query(), &head.headers));
     let fields = gathered.as_ref().unwrap_or(&head.headers);
     let failure = || -> Option<Charge> {
         let failures = plan.failures.as_ref()?;
@@ -58,11 +59,17 @@ pub(super) async fn authenticate<'a>(
         let wish = headers::wanted_deadline(&head.headers)?.unwrap_or(Duration::MAX);
         Ok(WaitTerms {
             keys_until: now.moment + wish.min(route.time_limit),
+            keys_until_by: (wish >= route.time_limit).then_some(route.ids.time_limit),
             comparison_until: now.moment + plan.time.request,
             failure: Box::new(failure),
         })
     };
-    let client = Client::new(address, certificate);
+    let client = Client::new(address, certificate).with_facts(RequestFacts {
+        method: &head.method,
+        path: uri.path(),
+        client: found.client.ip,
+        worker: peer.worker,
+    });
     let identified = plan
         .authenticator
         .identify(fields, &route.access, client, unix_now, begin_wait);

@@ -25,8 +25,9 @@ impl Decision<'_> {
         let Ok(request) = &mut self.outcome else { return };
         let (route, principal) = (request.route, &request.principal);
         let fields = &mut request.head.headers;
-        let (places, caller) = (plan.key_places.as_ref(), &principal.caller.kind);
-        credential_removal::remove(fields, places, &route.access, caller, route.forward_credential);
+        let caller = &principal.caller.kind;
+        let credentials = plan.credential_fields();
+        credential_removal::remove(fields, credentials, &route.access, caller, route.forward_credential);
         let AddedHeaders {
             identity,
             forwarded,

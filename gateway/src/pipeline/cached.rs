@@ -91,7 +91,7 @@ pub(super) fn cache_caller(principal: &Principal) -> CacheCaller {
         is_identified: caller.kind != Kind::Anonymous,
         issuer: match &caller.kind {
             Kind::Jwt(issuer) => Arc::clone(issuer),
-            Kind::ApiKey | Kind::Mtls | Kind::Basic | Kind::Anonymous => Arc::default(),
+            Kind::ApiKey | Kind::Mtls | Kind::Basic | Kind::External | Kind::Anonymous => Arc::default(),
         },
         id: Arc::clone(&caller.id),
         claims: caller

@@ -132,7 +132,7 @@ async fn stages<'a>(
     let handshake = route_rules::handshake(head, route, found.response_headers.as_ref())?;
 
     // Stage 4: authentication (401).
-    let principal = authenticate(context, route, uri.query(), head, found, charges, identification).await?;
+    let principal = authenticate(context, route, uri, head, found, charges, identification).await?;
     let claims = principal.caller.claims.as_ref();
     if let (Some(pending), Some(_)) = (&mut found.response_headers, claims) {
         pending.fill(&Sources::of_request(&captures, &target.query, &head.headers, claims));

@@ -74,6 +74,7 @@ const fn caller_kind(kind: &Kind) -> CallerKind {
         Kind::Jwt(_) => CallerKind::Jwt,
         Kind::Mtls => CallerKind::Mtls,
         Kind::Basic => CallerKind::Basic,
+        Kind::External => CallerKind::External,
         Kind::Anonymous => CallerKind::Anonymous,
     }
 }

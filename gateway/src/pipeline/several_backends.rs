@@ -53,7 +53,7 @@ impl Exchange<'_> {
         let (body, received) = body.unzip();
         let not_taken = credential_removal::not_taken(
             &request.head.headers,
-            self.plan.key_places.as_ref(),
+            self.plan.credential_fields(),
             &request.route.access,
             &principal.caller.kind,
         );

@@ -15,6 +15,7 @@ pub mod compile;
 #[cfg(test)]
 mod deciding_settings;
 pub mod endpoint_file;
+mod external_service;
 mod file_turn;
 mod live;
 pub mod managed_files;
@@ -49,6 +50,8 @@ pub use self::route_limit::RouteLimit;
 pub use self::state::State;
 use crate::auth::api_key::places::KeyPlaces;
 use crate::auth::authenticator::Authenticator;
+use crate::auth::credential_removal::CredentialFields;
+use crate::auth::external::question::QuestionField;
 use crate::cache::AnswerStore;
 use crate::cache::responses::ResponseCache;
 use crate::call::backend::Backend;
@@ -90,6 +93,7 @@ pub struct Plan {
     pub tiers: Arc<Tiers>,
     /// Limit on failed authentications per client address.
     pub failures: Option<RouteLimit>,
+    /// Backends, in the order of the config. The last one may be the external service that knows the callers.
     pub backends: Vec<Arc<Backend>>,
     pub observer: Arc<Observer>,
     /// Good responses, for routes with a stale fallback.
@@ -115,6 +119,8 @@ pub struct Plan {
     pub key_file: Option<(PathBuf, Option<Stamp>)>,
     /// Places where an API key may come; `None` if the config has no API keys.
     pub key_places: Option<KeyPlaces>,
+    /// What the external service gets of a request.
+    pub external_fields: Box<[QuestionField]>,
     /// Tokens of the admin API; `None` if the config names no file of them.
     pub admin_tokens: Option<Vec<NamedToken>>,
     /// The file of tenants, as it was read for this plan.
@@ -132,6 +138,16 @@ pub struct Plan {
     /// Tenants that have metrics of their own; `None` shows none.
     pub metric_tenants: Option<Shown>,
     pub outline: Arc<Outline>,
+}
+
+impl Plan {
+    /// Returns the fields that can carry credentials.
+    pub fn credential_fields(&self) -> CredentialFields<'_> {
+        CredentialFields {
+            places: self.key_places.as_ref(),
+            external: &self.external_fields,
+        }
+    }
 }
 
 /// The text and the files that the plan was compiled from. A change of one of them triggers a reload.

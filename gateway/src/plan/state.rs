@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use crate::auth::basic::checks::PasswordChecks;
 use crate::auth::basic::password_cache::KnownPasswords;
+use crate::auth::external::known_answers::KnownAnswers;
+use crate::auth::external::question::QuestionForm;
 use crate::auth::jwt::jws::Algorithm;
 use crate::auth::jwt::live_keys::LiveKeys;
 use crate::auth::verifications::VerificationWork;
@@ -77,6 +79,16 @@ pub(super) struct Kept {
     pub(super) endpoints: HashMap<Arc<str>, Arc<Registry>>,
     pub(super) endpoint_sets: HashMap<SetName, Weak<EndpointSet>>,
     pub(super) keys: HashMap<KeysName, Arc<LiveKeys>>,
+    /// Answers of external services.
+    pub(super) answers: HashMap<AnswersName, Weak<KnownAnswers>>,
+}
+
+/// Identity of stored answers of the external service. A plan with another one begins without answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct AnswersName {
+    pub(super) url: Arc<str>,
+    pub(super) form: QuestionForm,
+    pub(super) entries: usize,
 }
 
 /// Identity of the endpoints of a backend, as written. A plan with the same ones takes over the set, and with it the
@@ -157,6 +169,7 @@ impl State {
         let issuers = plan.authenticator.issuers();
         kept.keys
             .retain(|_, keys| issuers.iter().any(|issuer| Arc::ptr_eq(issuer.keys(), keys)));
+        kept.answers.retain(|_, answers| answers.strong_count() > 0);
     }
 
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {

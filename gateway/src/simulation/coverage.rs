@@ -190,7 +190,7 @@ fn tiers(plan: &Plan) -> BTreeSet<&str> {
             tiers.insert(named.map_or(of_default, |tier| &*tier.name));
         }
     }
-    let others = ["callers.basic", "callers.mtls"];
+    let others = ["callers.basic", "callers.mtls", "callers.external"];
     if !plan.authenticator.issuers().is_empty() || others.into_iter().any(is_written) {
         tiers.insert(of_default);
     }

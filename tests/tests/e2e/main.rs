@@ -43,6 +43,7 @@ mod ejection;
 mod entity_tags;
 mod event_streams;
 mod explain;
+mod external_authorisation;
 mod fallbacks;
 mod for_each;
 mod forgeries;

@@ -155,6 +155,8 @@ function showAlerts({ status }) {
     if (!keys.length) alerts.push(["bad", `no keys of the issuer ${name}`]);
     else if (stale) alerts.push(["watch", `keys of the issuer ${name} could not be fetched again`]);
   }
+  const external = status.external;
+  if (external?.breaker === "open") alerts.push(["bad", `callers cannot be identified: ${external.last_failure?.detail ?? "the external service fails"}`]);
   for (const { name, certificates } of status.listeners) {
     const left = Math.min(...certificates.map(({ expires }) => (new Date(expires) - new Date(status.clock.time)) / 1000));
     if (left < 14 * 86400) alerts.push([left < 86400 ? "bad" : "watch", left > 0 ? `certificate of ${name} expires in ${span(left)}` : `certificate of ${name} has expired`]);

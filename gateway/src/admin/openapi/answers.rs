@@ -14,8 +14,8 @@ const OBJECTS: &[(&str, &str)] = &[
         "version: text, started: time, uptime_seconds: count, clock: Clock, phase: text, ready: bool, workers: count, \
          overload: Worker[], listeners: Listener[], admin: AdminAddress, connections: Connections, \
          requests_in_flight: count, config: ConfigState, breakers: OpenBreakers, degraded_backends: text[], \
-         kept_backends: text[], issuers: Issuer[], unknown_tiers: UnknownTiers, revocations: RevocationsState, \
-         stored_answers: StoredAnswers, idempotency: KeysInMemory, limits_store: Store?, access_log_dropped: count",
+         kept_backends: text[], issuers: Issuer[], external: External?, unknown_tiers: UnknownTiers, \
+         revocations: RevocationsState, stored_answers: StoredAnswers, idempotency: KeysInMemory, limits_store: Store?, access_log_dropped: count",
     ),
     (
         "StoredAnswers",
@@ -54,6 +54,12 @@ const OBJECTS: &[(&str, &str)] = &[
         "name: text, issuer: text, keys: IssuerKey[], stale: bool, url: text?, last_ok: time?, age_seconds: count?, \
          usable_until: time?, next_fetch: time?, last_error: Failure?, attempts: count",
     ),
+    (
+        "External",
+        "url: text?, breaker: text?, callers: count, refusals: count, lookups: count{}, questions: count{}, \
+         last_failure: ExternalFailure?",
+    ),
+    ("ExternalFailure", "at: time, outcome: text, detail: text"),
     ("IssuerKey", "kid: text?, algorithm: text"),
     ("Failure", "at: time, error: text"),
     ("UnknownTiers", "requests: count, named: UnknownTier[]"),

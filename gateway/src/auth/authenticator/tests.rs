@@ -147,6 +147,7 @@ fn access(kinds: &[&str]) -> Access {
         jwt,
         mtls: kinds.contains(&"mtls"),
         basic: kinds.contains(&"basic"),
+        external: kinds.contains(&"external"),
         anonymous: kinds.contains(&"anonymous"),
         together: kinds.contains(&"together"),
     };
@@ -925,6 +926,7 @@ mod of_connections_and_passwords {
                 waits.set(waits.get() + 1);
                 Ok(WaitTerms {
                     keys_until: Moment::MAX,
+                    keys_until_by: None,
                     comparison_until: Moment::MAX,
                     failure: Box::new(|| None),
                 })
@@ -976,6 +978,7 @@ mod of_connections_and_passwords {
             let begin_wait = || {
                 Ok(WaitTerms {
                     keys_until: Moment::MAX,
+                    keys_until_by: None,
                     comparison_until: Moment::MAX,
                     failure: Box::new(|| None),
                 })

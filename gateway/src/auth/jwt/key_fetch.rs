@@ -272,7 +272,7 @@ async fn fetch(source: &Source, client: &reqwest::Client) -> Result<Fetched, Fet
 }
 
 /// Returns the remaining time of a response's `max-age`. Zero if the response must not be stored or reused.
-fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::auth) fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
     let lines = headers
         .get_all(CACHE_CONTROL)
         .iter()

@@ -89,6 +89,7 @@ fn who(access: &Access) -> String {
             Credential::Jwt | Credential::JwtFrom(_) => "token",
             Credential::Mtls => "certificate",
             Credential::Basic => "password",
+            Credential::External => "credential of the external service",
             Credential::Anonymous => "anyone",
         })
         .collect();

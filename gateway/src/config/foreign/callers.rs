@@ -24,6 +24,10 @@ pub(super) const SECTIONS: &[Section] = &[
                 "basic: { file: users.yaml }",
             ),
             word(
+                "ext_authz extauthz forward_auth forwardauth auth_request authrequest authz authorizer external_auth webhook introspection",
+                r#"external: { url: "http://10.0.0.5:8080/verify" }"#,
+            ),
+            word(
                 "guest guests public none unauthenticated",
                 "anonymous: { by: client_address, tier: free }",
             ),

@@ -40,8 +40,8 @@ impl Read for Balance {
             let balance = Self {
                 by: f.or("by", Policy::default()),
                 key: f.optional("key"),
-                failure_costs: f.within("failure_costs", Duration::from_secs(1), MS..=HOUR),
-                warm_up: f.within("warm_up", Duration::from_secs(10), Duration::ZERO..=HOUR),
+                failure_costs: f.within("failure_costs", FAILURE_COSTS, MS..=HOUR),
+                warm_up: f.within("warm_up", WARM_UP, Duration::ZERO..=HOUR),
             };
             let has_key = f.value("key").is_some();
             balance.check(f, has_key);
@@ -49,6 +49,20 @@ impl Read for Balance {
         })
     }
 }
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self {
+            by: At::unwritten(Policy::default()),
+            key: None,
+            failure_costs: At::unwritten(FAILURE_COSTS),
+            warm_up: At::unwritten(WARM_UP),
+        }
+    }
+}
+
+const FAILURE_COSTS: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_secs(10);
 
 impl Balance {
     fn check(&self, f: &Fields<'_>, has_key: bool) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 use http::header::AUTHORIZATION;
 
+use super::external::External;
 use super::mtls::Mtls;
 use crate::config::fields::Fields;
 use crate::config::mistake::{Code, Mistake};
@@ -30,6 +31,8 @@ pub struct Callers {
     pub mtls: Option<Mtls>,
     /// User names and passwords (RFC 7617).
     pub basic: Option<Basic>,
+    /// Service that is asked over HTTP who a caller is.
+    pub external: Option<External>,
     /// Whom a caller without credentials counts as, on routes that admit `anonymous`.
     pub anonymous: Option<Anonymous>,
     /// How many failed authentications one client address may make; beyond it the answer is 429.
@@ -313,6 +316,7 @@ impl Read for Callers {
             jwt: issuers(f),
             mtls: f.sound(|f| f.optional("mtls")),
             basic: f.sound(|f| f.optional("basic")),
+            external: f.sound(|f| f.optional("external")),
             anonymous: f.sound(|f| f.optional("anonymous")),
             failures: f.sound(|f| f.section_or_off("failures")),
             revocations: f.sound(|f| f.optional("revocations")),

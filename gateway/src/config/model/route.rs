@@ -126,6 +126,8 @@ pub enum Credential {
     /// A certificate, shown when the connection was made.
     Mtls,
     Basic,
+    /// What the service of `callers.external` answers for.
+    External,
     Anonymous,
 }
 
@@ -545,7 +547,7 @@ impl Read for Addresses {
 }
 
 impl Scalar for Credential {
-    const EXPECTED: &'static str = "`api_key`, `jwt`, `jwt:NAME`, `mtls`, `basic` or `anonymous`";
+    const EXPECTED: &'static str = "`api_key`, `jwt`, `jwt:NAME`, `mtls`, `basic`, `external` or `anonymous`";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         match text {
@@ -553,10 +555,14 @@ impl Scalar for Credential {
             "jwt" => Ok(Self::Jwt),
             "mtls" => Ok(Self::Mtls),
             "basic" => Ok(Self::Basic),
+            "external" => Ok(Self::External),
             "anonymous" => Ok(Self::Anonymous),
             _ => match text.strip_prefix("jwt:") {
                 Some(name) if !name.is_empty() => Ok(Self::JwtFrom(name.to_owned())),
-                _ => Err(unknown_word(text, &["api_key", "jwt", "mtls", "basic", "anonymous"])),
+                _ => Err(unknown_word(
+                    text,
+                    &["api_key", "jwt", "mtls", "basic", "external", "anonymous"],
+                )),
             },
         }
     }
@@ -568,6 +574,7 @@ impl Scalar for Credential {
             Self::JwtFrom(name) => format!("jwt:{name}"),
             Self::Mtls => "mtls".to_owned(),
             Self::Basic => "basic".to_owned(),
+            Self::External => "external".to_owned(),
             Self::Anonymous => "anonymous".to_owned(),
         }
     }

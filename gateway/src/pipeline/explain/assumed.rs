@@ -89,7 +89,9 @@ fn any_of(
         .issuers()
         .iter()
         .map(|issuer| Kind::Jwt(Arc::clone(issuer.name())));
-    let kinds = [Kind::ApiKey, Kind::Basic, Kind::Mtls].into_iter().chain(tokens);
+    let kinds = [Kind::ApiKey, Kind::Basic, Kind::Mtls, Kind::External]
+        .into_iter()
+        .chain(tokens);
     let kind = kinds.into_iter().find(|kind| access.admits(kind))?;
     let keys = authenticator.api_keys();
     let listed = keys.as_ref().map_or(&[][..], |keys| keys.all());

@@ -35,6 +35,9 @@ impl Scene<'_> {
                 };
                 format!("{rule} {}; the route admits {admitted}", caller.id)
             }
+            (None, _) if would_wait && self.would_ask(route) => {
+                format!("the external service would be asked; the route admits {admitted}")
+            }
             (None, _) if would_wait => format!("a slow check would be waited for; the route admits {admitted}"),
             (None, Some(check)) => format!("refused: {check}; the route admits {admitted}"),
             (None, None) => format!("not looked at; the route admits {admitted}"),
@@ -44,6 +47,13 @@ impl Scene<'_> {
             Some(check) => step.fact("check", check),
             None => step,
         }
+    }
+
+    /// Whether what would be waited for is an answer of the external service.
+    fn would_ask(&self, route: &Route) -> bool {
+        let external = self.plan.authenticator.external();
+        route.access.admits(&Kind::External)
+            && external.is_some_and(|external| external.is_presented(&self.asked.headers))
     }
 
     /// Explains tenant, tier and rights.
@@ -79,6 +89,7 @@ impl Scene<'_> {
             Kind::Jwt(issuer) => step("by the claims").at(self.plan, format!("callers.jwt.{issuer}")),
             Kind::Mtls => step("of the certificate").at(self.plan, "callers.mtls".to_owned()),
             Kind::Basic => step("of the user").at(self.plan, "callers.basic".to_owned()),
+            Kind::External => step("by the external service").at(self.plan, "callers.external".to_owned()),
             Kind::Anonymous => step("as any caller without a credential").at(self.plan, "callers.anonymous".to_owned()),
         }
     }
@@ -106,6 +117,9 @@ impl Scene<'_> {
                 Kind::Jwt(issuer) => step("from the claims".to_owned()).at(self.plan, format!("callers.jwt.{issuer}")),
                 Kind::Mtls => step("from the certificate's owner".to_owned()).at(self.plan, "callers.mtls".to_owned()),
                 Kind::Basic => step("from the user".to_owned()).at(self.plan, "callers.basic".to_owned()),
+                Kind::External => {
+                    step("from the external service".to_owned()).at(self.plan, "callers.external".to_owned())
+                }
                 Kind::Anonymous => {
                     step("of callers without a credential".to_owned()).at(self.plan, "callers.anonymous".to_owned())
                 }

@@ -115,7 +115,8 @@ impl Outcome {
 impl Scene<'_> {
     pub(super) fn outcome(&self, decision: &Decision<'_>, would_wait: bool) -> Outcome {
         if would_wait {
-            let text = "not decided here: a password has to be compared, or the keys of an issuer to be fetched";
+            let text = "not decided here: a password has to be compared, the keys of an issuer to be fetched, or the external \
+                        service to be asked";
             return Outcome::new(Verdict::Unknown, text);
         }
         let part = match &decision.outcome {

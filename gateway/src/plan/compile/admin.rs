@@ -103,8 +103,11 @@ fn doubt_revocations(compiler: &mut Compiler<'_>) {
         .admin
         .as_ref()
         .and_then(|admin| admin.token_file.as_ref());
-    let is_anything_revocable =
-        callers.api_keys.is_some() || callers.basic.is_some() || callers.mtls.is_some() || !callers.jwt.is_empty();
+    let is_anything_revocable = callers.api_keys.is_some()
+        || callers.basic.is_some()
+        || callers.mtls.is_some()
+        || callers.external.is_some()
+        || !callers.jwt.is_empty();
     let Some(token_file) = token_file.filter(|_| is_anything_revocable && callers.revocations.is_none()) else {
         return;
     };

@@ -10,7 +10,7 @@ use crate::call::tls::{self, EndpointTls, TlsTerms};
 use crate::config::{self, Code, Mistake, TlsVersion};
 use crate::observe::BackendMetrics;
 use crate::plan::compile::compiler::Compiler;
-use crate::plan::compile::tls_files;
+use crate::plan::compile::{backends, tls_files};
 use crate::tls::client_authorities;
 
 /// The system's certificate authorities, loaded when the first backend needs them.
@@ -62,7 +62,10 @@ pub(super) fn compile(
     let name = own_name.as_ref().map(|name| {
         server_name(name)
             .ok_or_else(|| {
-                let message = format!("`backends.{backend}.tls.server_name` is not a host's name or an address");
+                let message = format!(
+                    "`{}.tls.server_name` is not a host's name or an address",
+                    backends::path(backend)
+                );
                 compiler.mistake(Mistake::new(Code::BadValue, name.span(), message));
             })
             .ok()
@@ -84,7 +87,7 @@ pub(super) fn compile(
             compiler.mistake(Mistake::new(
                 Code::BadValue,
                 at,
-                format!("`backends.{backend}.tls`: {error}"),
+                format!("`{}.tls`: {error}", backends::path(backend)),
             ));
         })
         .ok()?;
@@ -127,7 +130,10 @@ fn system_authorities(
         .iter()
         .find(|endpoint| endpoint.url.is_secure);
     let at = first.map_or(written.endpoints.span(), |first| first.url.span());
-    let message = format!("this system has no certificate authorities by which `backends.{backend}` could be trusted");
+    let message = format!(
+        "this system has no certificate authorities by which `{}` could be trusted",
+        backends::path(backend)
+    );
     compiler.mistake(
         Mistake::new(Code::Unreadable, at, message)
             .hint("name the backend's own in `tls.ca_file`, or install the package `ca-certificates`"),

@@ -25,13 +25,15 @@ use crate::clock;
 use crate::config::{self, Code, Mistake};
 use crate::plan::compile::backend_tls::{self, System};
 use crate::plan::compile::compiler::Compiler;
-use crate::plan::compile::endpoints;
 use crate::plan::compile::request_keys::check_field;
+use crate::plan::compile::{endpoints, external};
 use crate::request_key::RequestKey;
 
 /// All backends, by name and in the order of the config.
 pub(super) struct Backends {
     order: Vec<Arc<Backend>>,
+    /// The external service, which routes cannot name.
+    external: Option<Arc<Backend>>,
     by_name: HashMap<Arc<str>, Arc<Backend>>,
 }
 
@@ -48,7 +50,19 @@ impl Backends {
             .iter()
             .map(|backend| (Arc::clone(&backend.name), Arc::clone(backend)))
             .collect();
-        Self { order, by_name }
+        let external = config.callers.external.as_ref().map(|written| {
+            let name = Arc::from(external::SERVICE);
+            Arc::new(backend(compiler, &system, &name, &written.as_backend()))
+        });
+        Self {
+            order,
+            external,
+            by_name,
+        }
+    }
+
+    pub(super) fn external(&self) -> Option<&Arc<Backend>> {
+        self.external.as_ref()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<Backend>> {
@@ -56,7 +70,15 @@ impl Backends {
     }
 
     pub(super) fn into_all(self) -> Vec<Arc<Backend>> {
-        self.order
+        self.order.into_iter().chain(self.external).collect()
+    }
+}
+
+/// Returns the path of a backend in the config.
+pub(super) fn path(name: &str) -> String {
+    match name {
+        external::SERVICE => name.to_owned(),
+        _ => format!("backends.{name}"),
     }
 }
 
@@ -212,11 +234,11 @@ fn settings(config: &config::Config, written: &config::Backend) -> Settings {
 }
 
 fn ids(compiler: &mut Compiler<'_>, name: &str, written: &config::Backend) -> BackendSettingIds {
-    let path = format!("backends.{name}.when_none_is_up");
-    let when_none_is_up = compiler.setting_at(&path, written.when_none_is_up.span());
-    let mut id = |key: &str| compiler.setting(&format!("backends.{name}.{key}"));
+    let place = path(name);
+    let when_none_is_up = compiler.setting_at(&format!("{place}.when_none_is_up"), written.when_none_is_up.span());
+    let mut id = |key: &str| compiler.setting(&format!("{place}.{key}"));
     BackendSettingIds {
-        endpoints: id("endpoints"),
+        endpoints: id(if name == external::SERVICE { "url" } else { "endpoints" }),
         time_limit: id("time_limit"),
         attempt_limit: id("attempt_limit"),
         bulkhead: BulkheadSettingIds {
@@ -388,7 +410,7 @@ fn check_limits(compiler: &mut Compiler<'_>, name: &str, written: &config::Backe
             Mistake::new(
                 Code::OverParent,
                 written.attempt_limit.span(),
-                format!("`backends.{name}.attempt_limit` is longer than the call it is part of"),
+                format!("`{}.attempt_limit` is longer than the call it is part of", path(name)),
             )
             .related(written.time_limit.span(), "the most a call may take")
             .hint("an attempt ends with its call at the latest: lower it, or raise `time_limit`"),
@@ -401,8 +423,9 @@ fn check_limits(compiler: &mut Compiler<'_>, name: &str, written: &config::Backe
                 Code::Doubtful,
                 written.attempt_limit.span(),
                 format!(
-                    "{} attempts of `backends.{name}` do not fit into its `time_limit`",
-                    *written.retry.attempts
+                    "{} attempts of `{}` do not fit into its `time_limit`",
+                    *written.retry.attempts,
+                    path(name)
                 ),
             )
             .related(written.time_limit.span(), "the most a call may take")

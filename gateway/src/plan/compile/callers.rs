@@ -10,6 +10,7 @@ use crate::auth::api_key::places::KeyPlaces;
 use crate::auth::authenticator::{AnonymousTier, Authenticator};
 use crate::auth::basic::users::{Passwords, User};
 use crate::auth::caller::{is_caller_id, is_tenant_name};
+use crate::auth::external::ExternalCallers;
 use crate::auth::jwt::issuer::{Issuer, IssuerSettings};
 use crate::auth::jwt::issuer_tenants::IssuerTenants;
 use crate::auth::jwt::jwk::Origin;
@@ -32,7 +33,11 @@ use crate::tls::certificate;
 /// Cache size for each of: verified tokens, refused tokens, certificates, client addresses.
 const REMEMBERED: usize = 10_000;
 
-pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> Option<Authenticator<Principal>> {
+pub(super) fn compile(
+    compiler: &mut Compiler<'_>,
+    tables: &Option<Tables>,
+    external: Option<ExternalCallers>,
+) -> Option<Authenticator<Principal>> {
     let config = compiler.config;
     let api_keys = config
         .callers
@@ -44,6 +49,8 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
         jwt: _,
         mtls: _,
         basic: _,
+        // Compiled in `external`.
+        external: _,
         anonymous,
         // Compiled with the limits.
         failures: _,
@@ -103,6 +110,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tables: &Option<Tables>) -> O
             authenticator
                 .with_certificates(certificates)
                 .with_passwords(passwords)
+                .with_external(external)
                 .within(verifications(compiler, tables))
                 .with_final_check(move |known, unix_now| {
                     revoked.check(&known.caller, &known.seen, unix_now)?;

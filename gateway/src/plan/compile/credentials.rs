@@ -51,6 +51,7 @@ pub(super) fn access(compiler: &mut Compiler<'_>, name: &str, written: &config::
             };
             admitted.mtls = callers.mtls.is_some();
             admitted.basic = callers.basic.is_some();
+            admitted.external = callers.external.is_some();
         }
         Some(credentials) => admit(compiler, credentials, &mut admitted),
     }
@@ -100,6 +101,7 @@ fn admit(compiler: &mut Compiler<'_>, credentials: &[At<Credential>], admitted: 
             }
             Credential::Mtls => admitted.mtls = true,
             Credential::Basic => admitted.basic = true,
+            Credential::External => admitted.external = true,
             Credential::Anonymous => admitted.anonymous = true,
         }
     }
@@ -137,7 +139,7 @@ fn check_together(compiler: &mut Compiler<'_>, name: &str, credentials: &[At<Cre
                 }
                 in_authorization = Some(credential);
             }
-            Credential::ApiKey | Credential::Mtls => {}
+            Credential::ApiKey | Credential::Mtls | Credential::External => {}
         }
     }
 }
@@ -149,12 +151,13 @@ fn without_credential(compiler: &mut Compiler<'_>) {
         jwt,
         mtls,
         basic,
+        external,
         anonymous,
         failures: _,
         revocations: _,
         verifications: _,
     } = &compiler.config.callers;
-    if api_keys.is_some() || !jwt.is_empty() || mtls.is_some() || basic.is_some() {
+    if api_keys.is_some() || !jwt.is_empty() || mtls.is_some() || basic.is_some() || external.is_some() {
         return;
     }
     let (mut names, mut first) = (Vec::new(), None);
@@ -198,6 +201,7 @@ fn not_configured(compiler: &mut Compiler<'_>) {
                 Credential::Jwt | Credential::JwtFrom(_) => ("jwt", !callers.jwt.is_empty()),
                 Credential::Mtls => ("mtls", callers.mtls.is_some()),
                 Credential::Basic => ("basic", callers.basic.is_some()),
+                Credential::External => ("external", callers.external.is_some()),
                 Credential::Anonymous => {
                     let is_unread = compiler.unsound.touches("callers.anonymous");
                     ("anonymous", callers.anonymous.is_some() || is_unread)
@@ -234,6 +238,7 @@ fn section(word: &str) -> &'static str {
         "jwt" => config::ISSUERS,
         "mtls" => "mtls: { identities: [{ dns: billing.internal, tenant: acme }] }",
         "basic" => "basic: { file: users.yaml }",
+        "external" => r#"external: { url: "http://10.0.0.5:8080/verify" }"#,
         _ => "anonymous: { by: client_address }",
     }
 }

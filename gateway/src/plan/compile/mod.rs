@@ -15,6 +15,7 @@ mod compression;
 mod costs;
 mod credentials;
 mod endpoints;
+pub mod external;
 mod fallbacks;
 mod idempotency;
 mod limits;
@@ -136,7 +137,8 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
     let store = shared_store::compile(&mut compiler);
     let tracing = tracing::compile(&mut compiler);
     let usage = usage::compile(&mut compiler);
-    let authenticator = callers::compile(&mut compiler, &tables);
+    let external = external::compile(&mut compiler, &backends);
+    let authenticator = callers::compile(&mut compiler, &tables, external);
     let routes = routes::compile(&mut compiler, &mut tables, &backends);
     if let (Some(read), Some(tables), Some(routes)) = (of_file, &tables, &routes) {
         let costs = routes.listed.iter().map(|route| route.cost);
@@ -309,6 +311,7 @@ pub fn compile(loaded: &mut Loaded, state: &State, generation: u64) -> Result<Co
             (keys.file.value.clone(), stamp)
         }),
         key_places: callers::key_places(config),
+        external_fields: external::fields(config),
         revocations,
         written: Written {
             text: sources.first().into(),

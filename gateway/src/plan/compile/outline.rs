@@ -120,6 +120,10 @@ fn note_callers(compiler: &mut Compiler<'_>, callers: &config::Callers) {
     if let Some(basic) = &callers.basic {
         compiler.note("callers.basic".into(), basic.file.span());
     }
+    if let Some(external) = &callers.external {
+        let service = external.as_backend();
+        note_backend(compiler, super::external::SERVICE, external.url.span(), &service);
+    }
     if let Some(mtls) = &callers.mtls {
         let tenants = mtls.identities.iter().map(|identity| identity.tenant.span());
         compiler.note("callers.mtls".into(), first(tenants));
@@ -398,6 +402,7 @@ fn access(config: &Config, written: &config::Access) -> AccessOutline {
                 (!callers.jwt.is_empty(), Credential::Jwt),
                 (callers.mtls.is_some(), Credential::Mtls),
                 (callers.basic.is_some(), Credential::Basic),
+                (callers.external.is_some(), Credential::External),
             ];
             let configured = configured.iter().filter(|(is, _)| *is);
             configured.map(|(_, credential)| word(credential)).collect()
@@ -421,6 +426,7 @@ fn word(credential: &Credential) -> String {
         Credential::JwtFrom(issuer) => format!("jwt:{issuer}"),
         Credential::Mtls => "mtls".to_owned(),
         Credential::Basic => "basic".to_owned(),
+        Credential::External => "external".to_owned(),
         Credential::Anonymous => "anonymous".to_owned(),
     }
 }
