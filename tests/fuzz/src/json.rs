@@ -44,9 +44,16 @@ pub fn check(data: &[u8]) {
             rename: vec![("a".to_owned(), "b".to_owned()), ("*.b".to_owned(), "a".to_owned())],
             ..ShapeDraft::default()
         },
+        ShapeDraft {
+            copies: vec![("*.a".to_owned(), "*.b".to_owned())],
+            moves: vec![("a.b".to_owned(), "c".to_owned())],
+            defaults: vec![("*.c".to_owned(), Document::of(&0))],
+            ..ShapeDraft::default()
+        },
     ] {
         let mut shaped = Vec::new();
-        Shape::compile(&draft).expect("a shape").apply(value, &mut shaped);
+        let shape = Shape::compile(&draft).expect("a shape");
+        shape.apply(value, usize::MAX, &mut shaped).expect("there is room");
         assert_document(&shaped);
     }
 }
