@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Types of the model that are values, not sections.
-const VALUES: [&str; 2] = ["EndpointUrl", "StatusRange"];
+const VALUES: [&str; 3] = ["EndpointUrl", "ServiceUrl", "StatusRange"];
 
 #[test]
 fn every_section_is_taken_apart_where_it_is_compiled() {
