@@ -19,6 +19,7 @@ pub mod deadline;
 pub mod decision;
 pub mod ejection;
 pub mod health;
+pub mod hedge;
 pub mod in_flight;
 pub mod lease;
 pub mod moment;

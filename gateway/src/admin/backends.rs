@@ -25,7 +25,7 @@ use crate::call::backend::Backend;
 use crate::call::endpoints::{BalanceSettings, Discovery, EndpointSet, Listed, Readiness, Written};
 use crate::clock;
 use crate::observe::timestamp::Timestamp;
-use crate::observe::{Family, Outcome, RetryStop};
+use crate::observe::{Family, HedgeEvent, Outcome, RetryStop};
 use crate::plan::outline::Outline;
 use crate::rejection::Reason;
 use crate::setting::Location;
@@ -218,6 +218,8 @@ struct RetryView {
     budget: Budget,
     /// Calls that were not retried although their outcome allowed it, by the reason that prevented it.
     stopped: Map<String, Value>,
+    /// Second attempts beside slow first ones, which the budget pays for, too.
+    hedges: Map<String, Value>,
 }
 
 /// Number of retries that can be paid for now, at most `cap`, and how they are earned.
@@ -373,6 +375,7 @@ fn entry<'a>(backend: &'a Backend, outline: &'a Outline) -> Entry<'a> {
                 floor_per_second: guard_settings.retry_budget.floor,
             },
             stopped: counts(metrics.by::<RetryStop>(Family::RetriesStopped)),
+            hedges: occurred(metrics.by::<HedgeEvent>(Family::Hedges)),
         },
         calls: counts(metrics.by::<Outcome>(Family::BackendCalls)),
         attempts: counts(metrics.by::<Outcome>(Family::BackendAttempts)),

@@ -56,8 +56,9 @@ pub(super) struct Cached {
 }
 
 impl Cached {
-    pub(super) fn of(route: &RouteMetrics) -> Self {
-        let count = |result| route.count(Family::CacheRequests, result);
+    /// Counts the requests of a route, or with [`Family::CachePartRequests`] the calls of its parts.
+    pub(super) fn of(route: &RouteMetrics, family: Family) -> Self {
+        let count = |result| route.count(family, result);
         Self {
             hits: count(CacheResult::Hit),
             stale: count(CacheResult::Stale),

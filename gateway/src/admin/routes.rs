@@ -20,8 +20,9 @@ use super::mirrored::Mirrored;
 use super::state::Admin;
 use super::traffic::{Totals, Traffic};
 use crate::clock;
+use crate::observe::Family;
 use crate::plan::outline::{RouteOutline, TargetOutline};
-use crate::plan::{Plan, Route};
+use crate::plan::{Plan, Route, Target};
 use crate::setting::Location;
 
 #[derive(Serialize)]
@@ -37,6 +38,13 @@ struct Entry<'a> {
     /// Absent without a cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     cached: Option<Cached>,
+    /// Absent unless a part has a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_parts: Option<Cached>,
+}
+
+fn has_cached_part(route: &Route) -> bool {
+    matches!(&route.target, Target::Aggregate(aggregate) if aggregate.has_cache())
 }
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>, query: ListQuery) -> Json<Value> {
@@ -62,7 +70,11 @@ pub(super) fn list(admin: &Admin, query: &ListQuery) -> Value {
             route,
             at,
             traffic: Traffic::of(&meant.metrics),
-            cached: meant.cache.as_ref().map(|_| Cached::of(&meant.metrics)),
+            cached: meant
+                .cache
+                .as_ref()
+                .map(|_| Cached::of(&meant.metrics, Family::CacheRequests)),
+            cached_parts: has_cached_part(meant).then(|| Cached::of(&meant.metrics, Family::CachePartRequests)),
             mirrored: meant.mirror.as_ref().map(|mirror| Mirrored::of(&mirror.mirror, now)),
         })
     };

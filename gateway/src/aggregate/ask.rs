@@ -185,6 +185,7 @@ impl<'a> PartCaller<'a> {
             cost_header: request.cost_header.cloned(),
             hash_keys: request.hash_keys.clone(),
             mirror: None,
+            hedge: part.hedge.clone(),
         };
         if let (Some(terms), Some(caller)) = (&part.cache, request.cache_caller) {
             // Boxed, so that calls without a cache do not carry the size of this future.
@@ -280,6 +281,8 @@ impl<'a> PartCaller<'a> {
                 if *sent && !order.method.is_idempotent() {
                     return None;
                 }
+                // What is slow for one backend is not so for another.
+                order.hedge = None;
                 let (other, head) = self.exchange(backend, order, sent).await;
                 if outage(&other.result).is_some() {
                     return None;

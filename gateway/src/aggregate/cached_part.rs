@@ -31,7 +31,7 @@ use crate::call::{self, CallRequest, Facts};
 use crate::clock::{self, Now};
 use crate::json::{Document, Reservation};
 use crate::observe::{Attempts, CacheResult, Family};
-use crate::rejection::Rejection;
+use crate::rejection::{Reason, Rejection};
 use crate::setting::Configured;
 
 /// How often a call looks again after the request that it waited for has left.
@@ -173,7 +173,17 @@ impl PartCaller<'_> {
                     let status = forwarded(reason(found.as_ref()), None, false, true);
                     return self.serve_stored(&landed.answer, (CacheResult::Collapsed, status), began);
                 }
-                Ok(Some(Landing::Answer(_) | Landing::Nothing | Landing::Coming)) => break (found, None),
+                // The backend fails, and would fail again.
+                Ok(Some(Landing::StandIn(landed, status)))
+                    if cache.is_for(&landed, &asked.request(), &keys) && self.can_use(&landed.answer) =>
+                {
+                    let cause = status.map_or(Cause::Call(Reason::BackendBroken), Cause::Status);
+                    let fault = PartFault::new(cause).by(self.part.backend.ids.endpoints);
+                    return self.serve_stand_in(&landed, fault, forwarded(Forward::Stale, status, false, true));
+                }
+                Ok(Some(Landing::Answer(_) | Landing::StandIn(..) | Landing::Nothing | Landing::Coming)) => {
+                    break (found, None);
+                }
                 // The request that was waited for has left. Another one asks.
                 Ok(None) => {}
             }
@@ -190,7 +200,7 @@ impl PartCaller<'_> {
         let began = clock::now();
         let (called, head) = self.ask_or_fall_back(order).await;
         let Some(head) = head else {
-            return self.stand_in(called, found, why);
+            return self.stand_in(called, found, why, leader);
         };
         let (arrival, of_head) = (arrival(began), (head.status, &head.headers));
         let body = stored_body(&called.result);
@@ -288,15 +298,18 @@ impl PartCaller<'_> {
     }
 
     /// Replaces a failure by a stale answer, where it may be used because the backend fails.
-    fn stand_in(&self, called: Called, found: Option<Found>, why: Forward) -> Called {
-        let now = clock::now();
-        let found = found.filter(|found| found.stands_in(now));
+    fn stand_in(&self, called: Called, found: Option<Found>, why: Forward, leader: Option<Leader>) -> Called {
+        let found = found.filter(|found| found.stands_in(clock::now()));
         // The statuses of RFC 5861 section 4; other outages have none.
         let is_covered = |fault: &PartFault| !matches!(fault.cause, Cause::Status(status) if !is_failure(status));
         let (Some(found), Some(fault)) = (found, outage(&called.result).filter(is_covered)) else {
             self.count(CacheResult::Miss, CacheStatus::forwarded(why));
             return called;
         };
+        if let Some(leader) = leader {
+            let status = fault.backend_status();
+            leader.land(Landing::StandIn(found.clone(), status));
+        }
         let status = CacheStatus::Forwarded {
             why,
             status: called.status,
@@ -304,9 +317,14 @@ impl PartCaller<'_> {
             collapsed: false,
             detail: Some("stale-if-error"),
         };
+        self.serve_stand_in(&found, fault, status)
+    }
+
+    /// Answers with a stale answer in place of a failure.
+    fn serve_stand_in(&self, found: &Found, fault: PartFault, status: CacheStatus) -> Called {
         self.count(CacheResult::Stale, status);
         self.hear(Some(head_of(&found.answer)));
-        let fault = fault.served_by(Substitute::Stale(now.since(found.answer.at)));
+        let fault = fault.served_by(Substitute::Stale(clock::now().since(found.answer.at)));
         let result = match called_with(&found.answer).result {
             PartResult::Body(document) => PartResult::Some(document, fault),
             absent => absent,
@@ -368,6 +386,7 @@ impl PartCaller<'_> {
             cost_header: None,
             hash_keys: order.hash_keys.clone(),
             mirror: None,
+            hedge: None,
         };
         let refresh = Refresh {
             cache: Arc::clone(&self.aggregate.answers.cache),

@@ -9,6 +9,7 @@ use super::forward::Forwarded;
 use super::when::When;
 use crate::cache::responses::CacheTerms;
 use crate::call::backend::Backend;
+use crate::call::hedge::Hedge;
 use crate::json::Document;
 use crate::setting::{Configured, SettingId};
 use crate::template::{Placeholder, Template};
@@ -37,6 +38,8 @@ pub struct PartCall {
     pub fallbacks: Vec<PartFallback>,
     /// Terms of stored answers; `None` without a cache.
     pub cache: Option<Arc<CacheTerms>>,
+    /// Terms of second attempts; `None` without them.
+    pub hedge: Option<Arc<Hedge>>,
     pub ids: PartSettingIds,
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::StatusCode;
 use tokio::sync::watch;
 
 use super::responses::Found;
@@ -29,6 +30,8 @@ pub enum Landing {
     Coming,
     /// An answer, which is for the followers of its audience.
     Answer(Found),
+    /// A stale answer in place of a failure, with the status of the backend if it had one.
+    StandIn(Found, Option<StatusCode>),
     /// An answer that is for the leader alone, or none.
     Nothing,
 }

@@ -13,6 +13,7 @@ pub mod foresee;
 mod grpc;
 pub mod guards;
 pub mod health_check;
+pub mod hedge;
 mod http1;
 mod http2;
 mod judge;
@@ -56,6 +57,7 @@ use self::endpoints::{EndpointGuard, EndpointId, Pick, Snapshot};
 use self::failure::Failure;
 use self::fault::{Fault, TimeLimit};
 use self::guards::Slot;
+use self::hedge::FirstAttempt;
 pub use self::http1::BackendStream;
 use self::judge::{Again, AttemptTimes, End, Limits, Verdict, judge};
 use self::replay::Sending;
@@ -121,7 +123,8 @@ pub async fn call(
     let tally = CallGuard::begin(backend, started);
     let limit = backend.settings.time_limit;
     let deadline = order.deadline.child(started, limit);
-    let result = Call {
+    let hedge = order.hedged();
+    let mut call = Call {
         backend,
         worker,
         by_operator: order.operator_deadline.child(started, limit),
@@ -132,9 +135,13 @@ pub async fn call(
         failovers: 0,
         attempts: &mut *attempts,
         facts: &mut *facts,
-    }
-    .run()
-    .await;
+        watched: None,
+    };
+    let result = match hedge {
+        None => call.run().await,
+        // Boxed, so that other calls do not carry the size of this future.
+        Some(hedge) => Box::pin(hedge::call(call, &hedge)).await,
+    };
     if let Err(rejection) = &result {
         attempts.refuse(clock::now(), rejection.reason());
     }
@@ -162,6 +169,8 @@ struct Call<'a> {
     failovers: u32,
     attempts: &'a mut Attempts,
     facts: &'a mut Facts,
+    /// Told of the first attempt, if the call may be hedged.
+    watched: Option<&'a FirstAttempt>,
 }
 
 /// Attempt that has ended and been judged.
@@ -214,9 +223,16 @@ impl Call<'_> {
             let (mut endpoint, permit) = self.clear_for_attempt(&tried, now)?;
             tried.retain(|earlier| *earlier != endpoint.id());
             tried.push(endpoint.id());
+            let watched = self.watched.filter(|_| self.facts.attempts == self.failovers);
+            if let Some(watched) = watched {
+                watched.begin(endpoint.id(), now);
+            }
             let ended = self
                 .attempt(&mut endpoint, &tried, permit, repeatable, now, &mut timer)
                 .await;
+            if let Some(watched) = watched {
+                watched.end(ended.again || ended.result.is_err(), clock::now());
+            }
             // No endpoint has begun the request, so a failover repeats nothing. It does not count as a retry.
             if ended.fails_over {
                 self.failovers += 1;
@@ -282,7 +298,7 @@ impl Call<'_> {
             is_whole: self.order.body.is_whole(),
         };
         match self.backend.admit(asker, now) {
-            Ok(permit) => match self.choose(&endpoints, tried, now) {
+            Ok(permit) => match choose(self.backend, self.order, &endpoints, tried, now) {
                 Some(endpoint) => Ok((endpoint, permit)),
                 None => {
                     if let Some(permit) = permit {
@@ -302,22 +318,6 @@ impl Call<'_> {
                 })
             }
         }
-    }
-
-    fn choose(&self, endpoints: &Snapshot, tried: &[EndpointId], now: Moment) -> Option<EndpointGuard> {
-        let settings = &self.backend.settings.balance;
-        let key = settings.key.as_ref().and_then(|key| self.order.hash_keys.get(key));
-        let pick = Pick {
-            settings,
-            tried,
-            key,
-            none_up: self.backend.settings.when_none_is_up,
-        };
-        let mut endpoint = endpoints.choose(&pick, now)?;
-        if !self.order.body.is_whole() {
-            endpoint.excuse();
-        }
-        Some(endpoint)
     }
 
     fn no_endpoint(&mut self) -> Rejection {
@@ -516,6 +516,9 @@ impl Call<'_> {
         if self.order.is_retry {
             return Err(RetryStop::IsRetry);
         }
+        if self.watched.is_some_and(FirstAttempt::is_hedged) {
+            return Err(RetryStop::Hedged);
+        }
         if !self.order.body.can_be_sent_again() {
             return Err(RetryStop::BodyNotKept);
         }
@@ -622,6 +625,29 @@ impl Call<'_> {
             over: settings.stream_limit.map_or(Moment::MAX, |limit| clock::now() + limit),
         }
     }
+}
+
+/// Chooses the endpoint of an attempt.
+fn choose(
+    backend: &Backend,
+    order: &CallRequest,
+    endpoints: &Snapshot,
+    tried: &[EndpointId],
+    now: Moment,
+) -> Option<EndpointGuard> {
+    let settings = &backend.settings.balance;
+    let key = settings.key.as_ref().and_then(|key| order.hash_keys.get(key));
+    let pick = Pick {
+        settings,
+        tried,
+        key,
+        none_up: backend.settings.when_none_is_up,
+    };
+    let mut endpoint = endpoints.choose(&pick, now)?;
+    if !order.body.is_whole() {
+        endpoint.excuse();
+    }
+    Some(endpoint)
 }
 
 /// Returns what the end of an attempt says about the load of its endpoint; `None` if it says nothing.

@@ -12,6 +12,7 @@ use policies::{Deadline, Moment};
 use super::attempt::AttemptRequest;
 use super::backend::Settings;
 use super::endpoints::{Endpoint, HashKeys};
+use super::hedge::Hedge;
 use super::http1::AttemptHead;
 use super::mirror::MirrorOrder;
 use super::replay::{Outbound, Replay, Sending};
@@ -58,6 +59,8 @@ pub struct CallRequest {
     pub hash_keys: HashKeys,
     /// Present if another backend gets a copy.
     pub mirror: Option<Box<MirrorOrder>>,
+    /// Present if a second attempt may be made while the first one is under way.
+    pub hedge: Option<Arc<Hedge>>,
 }
 
 /// Whether an answer may continue past its deadline, as long as it does not pause too long.

@@ -223,6 +223,10 @@ pub(super) const SECTION_EXAMPLES: &[SectionExample] = &[
         &[],
     ),
     place(
+        "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, aggregate: { parts: { p: { backend: b, path: /p, hedge: @ } } } } } }",
+        &[],
+    ),
+    place(
         "{ LISTENERS, backends: { BACKEND }, routes: { r: { match: { path: / }, aggregate: { parts: { p: { backend: b, path: /p, cache: @ } } } } } }",
         &[],
     ),

@@ -20,6 +20,11 @@ pub const MOST: usize = 64;
 /// Maximum number of entries of answered calls for the elements of one part. They must not crowd out other parts.
 const MOST_ANSWERED_ELEMENTS: usize = 16;
 
+/// Reason of a first attempt that was cancelled because a hedge was answered first.
+pub const LOST_TO_HEDGE: &str = "lost_to_hedge";
+/// Reason of a hedge that was cancelled because the first attempt was answered first.
+pub const HEDGE_LOST: &str = "hedge_lost";
+
 /// One attempt, or a call or part for which no attempt was made.
 #[derive(Debug, Clone)]
 pub struct Attempt {
@@ -70,6 +75,11 @@ impl Attempt {
             head: Moment::MAX,
             ended: Moment::MAX,
         }
+    }
+
+    /// Whether the attempt was cancelled because another one at the same time was answered first.
+    pub fn is_lost(&self) -> bool {
+        self.outcome == AttemptOutcome::Cancelled && matches!(self.reason, Some(LOST_TO_HEDGE | HEDGE_LOST))
     }
 
     /// Start of the attempt, after its waits; `None` if unknown.
@@ -255,6 +265,41 @@ impl Attempts {
         if let Some(last) = self.open() {
             (last.outcome, last.ended) = (AttemptOutcome::Cached, now);
         }
+    }
+
+    /// Ends the last entry, unless it has ended, because the answer of another attempt at the same time is used. Returns
+    /// whether it is cancelled by that.
+    pub fn give_up(&mut self, now: Moment, reason: &'static str) -> bool {
+        let Some(last) = self.open() else {
+            return false;
+        };
+        last.ended = now;
+        let is_cancelled = last.head == Moment::MAX;
+        if is_cancelled {
+            last.reason = Some(reason);
+        }
+        is_cancelled
+    }
+
+    /// Adds the entries of an attempt at the same time after the others, of which the last has ended.
+    pub fn append(&mut self, other: Self) {
+        for entry in other.entries {
+            if self.entries.len() == MOST
+                && let Some(last) = self.entries.pop()
+            {
+                self.leave_out(&last);
+            }
+            self.entries.push(entry);
+        }
+    }
+
+    /// Adds the entries of an attempt at the same time before the last one, whose answer is used.
+    pub fn insert_before_last(&mut self, other: Self) {
+        let last = self.entries.pop();
+        self.append(other);
+        let entries = last.into_iter().collect();
+        let left_out = None;
+        self.append(Self { entries, left_out });
     }
 
     /// Whether the last entry has not ended.

@@ -7,8 +7,9 @@
 use super::labels::{
     Admission, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, CallerOutcome, Class,
     ConnectionRefusal, ConnectionState, CostSource, Decision, ExternalLookup, ExternalOutcome, FallbackKind,
-    FetchOutcome, FrameKind, Handshake, HandshakeDelay, IdempotencyResult, Label, LookupOutcome, MirrorComparison,
-    MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, UnitEvent, Verification,
+    FetchOutcome, FrameKind, Handshake, HandshakeDelay, HedgeEvent, IdempotencyResult, Label, LookupOutcome,
+    MirrorComparison, MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, UnitEvent,
+    Verification,
 };
 use crate::compression::Coding;
 use crate::rejection::Reason;
@@ -114,6 +115,8 @@ families! {
         "Attempts after the first one of a call";
     RetriesStopped: Counter "gateway_retries_stopped_total" ["backend", "reason": RetryStop]
         "Calls that were not tried again although their end would have allowed it, by what forbade it";
+    Hedges: Counter "gateway_hedges_total" ["backend", "event": HedgeEvent]
+        "Slow first attempts of calls with a hedge: second attempts sent, those whose answer was used, and why there was none";
     RetryBudgetBalance: Gauge "gateway_retry_budget_balance" ["backend"]
         "Retries that could be paid for now";
     BulkheadInUse: Gauge "gateway_bulkhead_in_use" ["backend"]

@@ -324,6 +324,26 @@ labels! {
         BodyNotKept = "body_not_kept",
         /// The request itself is a retry by its sender.
         IsRetry = "is_retry",
+        /// A hedge was under way.
+        Hedged = "hedged",
+    }
+
+    /// What became of a first attempt that was slow.
+    HedgeEvent {
+        /// A second attempt was made.
+        Sent = "sent",
+        /// The second attempt's answer was used.
+        Won = "won",
+        /// There was none, because the retry budget of the backend is used up.
+        BudgetEmpty = "budget_empty",
+        /// There was none, because no slot was free.
+        NoSlot = "no_slot",
+        /// There was none, because no other endpoint is up.
+        NoEndpoint = "no_endpoint",
+        /// There was none, because the breaker is not closed.
+        BreakerNotClosed = "breaker_not_closed",
+        /// There was none, because too little time was left.
+        OutOfTime = "out_of_time",
     }
 
     /// Decision of a limit. `delayed`: admitted after a wait. `shadow`: would have been refused, but is only counted.

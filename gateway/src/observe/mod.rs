@@ -42,7 +42,7 @@ use crate::rejection::Reason;
 use crate::usage::Usage;
 
 pub use access_log::{AccessLog, Target};
-pub use attempts::{Attempt, Attempts};
+pub use attempts::{Attempt, Attempts, HEDGE_LOST, LOST_TO_HEDGE};
 pub use counters::{BackendMetrics, Counters, LimitMetrics, RouteMetrics};
 pub use decided::{Decided, SettingPlace};
 pub use exemplars::{Exemplar, Exemplars};
@@ -50,8 +50,8 @@ pub use families::{Family, families};
 pub use labels::{
     Admission, AttemptOutcome, Awaited, BackendHandshake, BreakerState, CacheResult, CallerKind, ConnectionRefusal,
     ConnectionState, CostSource, CounterVec, Decision, ExternalLookup, ExternalOutcome, FallbackKind, FetchOutcome,
-    FrameKind, Handshake, HandshakeDelay, IdempotencyResult, LookupOutcome, MirrorComparison, MirrorOutcome, Outcome,
-    ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, UnitEvent, Verification,
+    FrameKind, Handshake, HandshakeDelay, HedgeEvent, IdempotencyResult, LookupOutcome, MirrorComparison,
+    MirrorOutcome, Outcome, ProbeOutcome, RetryStop, StoreOutcome, TraceOutcome, UnitEvent, Verification,
 };
 pub use metrics::Registry;
 pub use page::{Format, Page};

@@ -193,7 +193,9 @@ impl Exchange<'_> {
                 Ok(Some(Landing::Answer(landed))) if cache.is_for(&landed, &asked.request(), &keys) => {
                     return Ok(self.serve_collapsed(&asked, &landed.answer, found.is_some()));
                 }
-                Ok(Some(Landing::Answer(_) | Landing::Nothing | Landing::Coming)) => break (found, None),
+                Ok(Some(Landing::Answer(_) | Landing::StandIn(..) | Landing::Nothing | Landing::Coming)) => {
+                    break (found, None);
+                }
                 // The request that was waited for has left. Another one asks.
                 Ok(None) => {}
             }
@@ -511,6 +513,7 @@ impl Refresh {
         order.interim = None;
         order.is_retry = false;
         order.mirror = None;
+        order.hedge = None;
         conditional::ask_again(&self.found.answer.headers, &mut order.headers);
         drop(tokio::spawn(self.run(backend, order, now)));
     }

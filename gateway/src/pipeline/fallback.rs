@@ -53,6 +53,8 @@ impl Exchange<'_> {
                 Fallback::Value(body) => Some(value(body)),
                 Fallback::Stale(within) => key.as_ref().and_then(|(key, _)| self.recall(key, *within)),
                 Fallback::Backend(other) if order.method.is_idempotent() || !facts.sent => {
+                    // What is slow for one backend is not so for another.
+                    order.hedge = None;
                     let answer = self.call(other, order, None, &mut facts).await;
                     answer.ok().filter(|response| !response.status().is_server_error())
                 }

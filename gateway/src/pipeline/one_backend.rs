@@ -139,6 +139,7 @@ impl Exchange<'_> {
             interim,
             cost_header: route.cost_header.clone(),
             hash_keys,
+            hedge: route.hedge.clone(),
             mirror: route
                 .mirror
                 .as_ref()

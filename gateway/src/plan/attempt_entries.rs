@@ -2,6 +2,7 @@
 //! run on a virtual clock, over connections in memory.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -12,6 +13,7 @@ use policies::{Deadline, Moment};
 use tokio::time::{sleep, timeout};
 
 use crate::aggregate;
+use crate::cache::responses::CacheCaller;
 use crate::call::endpoints::Pools;
 use crate::call::scripted::{Behaviour, Scripted, Tail};
 use crate::call::{self, CallBody, CallRequest, Facts, Streaming};
@@ -102,6 +104,7 @@ pub(super) async fn call_as(plan: &Plan, attempts: &mut Attempts, streaming: Str
         cost_header: None,
         hash_keys: Default::default(),
         mirror: None,
+        hedge: None,
     };
     let called = call::call(&plan.backends[0], 0, &mut order, attempts, &mut Facts::default()).await;
     if let Ok(reply) = called {
@@ -137,7 +140,7 @@ fn shown(attempt: &Attempt, began: Moment) -> String {
     text
 }
 
-fn entries(attempts: &Attempts, began: Moment) -> Vec<String> {
+pub(super) fn entries(attempts: &Attempts, began: Moment) -> Vec<String> {
     attempts.iter().map(|attempt| shown(attempt, began)).collect()
 }
 
@@ -293,7 +296,11 @@ fn an_attempt_whose_caller_leaves_was_cancelled() {
     });
 }
 
-async fn serve(plan: &Plan, attempts: &mut Attempts) {
+pub(super) async fn serve(plan: &Plan, attempts: &mut Attempts) {
+    serve_as(plan, attempts, None).await;
+}
+
+pub(super) async fn serve_as(plan: &Plan, attempts: &mut Attempts, cache_caller: Option<&Arc<CacheCaller>>) {
     let Target::Aggregate(aggregate) = &plan.listed[0].target else {
         panic!("an aggregate")
     };
@@ -305,7 +312,7 @@ async fn serve(plan: &Plan, attempts: &mut Attempts) {
         headers: &HeaderMap::new(),
         added: &AddedFields::default(),
         claims: None,
-        cache_caller: None,
+        cache_caller,
         body: None,
         reservation: &plan.workspace.reserve(u64::MAX, 0, (deadline().moment(), None)),
         fields: None,

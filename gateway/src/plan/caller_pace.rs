@@ -73,6 +73,7 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
         expects: false,
         hash_keys: Default::default(),
         mirror: None,
+        hedge: None,
         cost_header: None,
     };
     call::call(backend, 0, &mut order, &mut Attempts::default(), &mut Facts::default()).await

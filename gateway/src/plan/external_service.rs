@@ -77,6 +77,7 @@ async fn ask(backend: &Arc<Backend>, target: PathAndQuery, question: Question, w
         cost_header: None,
         hash_keys: HashKeys::default(),
         mirror: None,
+        hedge: None,
     };
     let (mut attempts, mut facts) = (Attempts::default(), Facts::default());
     let called = call::call(backend, worker, &mut order, &mut attempts, &mut facts);

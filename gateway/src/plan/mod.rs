@@ -9,6 +9,8 @@ pub mod admin_token;
 #[cfg(test)]
 mod attempt_entries;
 #[cfg(test)]
+mod cached_parts;
+#[cfg(test)]
 mod caller_pace;
 pub mod calls;
 pub mod compile;
@@ -17,6 +19,8 @@ mod deciding_settings;
 pub mod endpoint_file;
 mod external_service;
 mod file_turn;
+#[cfg(test)]
+mod hedged_calls;
 mod live;
 pub mod managed_files;
 pub mod mirror;

@@ -50,6 +50,8 @@ pub struct RouteOutline {
     pub cache: Option<CacheOutline>,
     /// `null` without `idempotency`.
     pub idempotency: Option<IdempotencyOutline>,
+    /// When a second attempt is made because the first one is slow; `null` if never.
+    pub hedge: Option<HedgeOutline>,
 }
 
 /// How requests of a route are done once.
@@ -251,6 +253,18 @@ pub struct PartOutline {
     pub for_each: Option<ForEachOutline>,
     /// `null` without a cache.
     pub cache: Option<CacheOutline>,
+    /// When a second attempt is made because the first one is slow; `null` if never.
+    pub hedge: Option<HedgeOutline>,
+}
+
+/// Second attempts of a route or part.
+#[derive(Debug, Serialize)]
+pub struct HedgeOutline {
+    /// `p95`, or a time such as `50ms`.
+    pub after: String,
+    /// Bounds of `p95`.
+    pub at_least_ms: u64,
+    pub at_most_ms: u64,
 }
 
 /// The caller's header fields that a part gets: `all`, `all_but_credentials`, or their names.

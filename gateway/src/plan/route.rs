@@ -11,6 +11,7 @@ use crate::auth::access::Access;
 use crate::auth::credential_removal::Forward;
 use crate::cache::responses::CacheTerms;
 use crate::call::backend::Backend;
+use crate::call::hedge::Hedge;
 use crate::client::address_list::AddressList;
 use crate::compression::Compression;
 use crate::headers::response::ResponseHeaders;
@@ -54,6 +55,8 @@ pub struct Route {
     pub cache: Option<Arc<CacheTerms>>,
     /// Terms of requests that are done once; `None` on routes without `idempotency`.
     pub idempotency: Option<Arc<IdempotencyTerms>>,
+    /// Terms of second attempts; `None` without them.
+    pub hedge: Option<Arc<Hedge>>,
     /// Requests that another backend gets a copy of; boxed, because most routes have none.
     pub mirror: Option<Box<RouteMirror>>,
     pub target: Target,

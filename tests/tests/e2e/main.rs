@@ -52,6 +52,7 @@ mod grpc;
 mod hand_over;
 mod handshakes;
 mod health;
+mod hedges;
 mod hostile_json;
 mod http1_backends;
 mod http1_callers;

@@ -98,8 +98,9 @@ const OBJECTS: &[(&str, &str)] = &[
         "name: text, match: Match, access: Access, limits: RouteLimit[], cost: count, measured_cost: MeasuredCost?, time_limit_ms: count, \
          worst_case_ms: count, time_budget: any, fan_out: any, stream: bool, body_limit_bytes: count, reads_json: bool, \
          edge: Edge, target: any, mirror: Mirror?, cache: RouteCache?, idempotency: RouteIdempotency?, at: Place?, @Traffic, mirrored?: Mirrored, \
-         cached?: Cached",
+         cached?: Cached, cached_parts?: Cached, hedge: Hedge?",
     ),
+    ("Hedge", "after: text, at_least_ms: count, at_most_ms: count"),
     (
         "Match",
         "hosts: text[], paths: text[], prefixes: text[], methods: text[], headers: text[], query: text[], \
@@ -207,7 +208,10 @@ const OBJECTS: &[(&str, &str)] = &[
         "Ejection",
         "consecutive: count, eject_for_ms: count, growth: number, eject_for_max_ms: count, share: number",
     ),
-    ("Retry", "attempts: count, budget: RetryBudget, stopped: count{}"),
+    (
+        "Retry",
+        "attempts: count, budget: RetryBudget, stopped: count{}, hedges: count{}",
+    ),
     (
         "RetryBudget",
         "balance: count, cap: count, share: number, floor_per_second: number",

@@ -7,6 +7,7 @@ use http::Method;
 use super::cache::RouteCache;
 use super::fallback::Fallback;
 use super::forward::{self, ForwardedField};
+use super::hedge::{Hedge, check_hedge};
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
 use super::shape::{ElementShape, defaults, paths};
@@ -78,6 +79,8 @@ pub struct Part {
     pub fallback: Vec<Fallback>,
     /// Which answers of the backend are stored and used again; left out, none.
     pub cache: Option<RouteCache>,
+    /// When a second attempt is made because the first one is slow; left out, never.
+    pub hedge: Option<Hedge>,
 }
 
 /// A condition on a value, or on the status of an earlier part; one of `value` and `status`, and one test.
@@ -161,6 +164,7 @@ impl Read for Part {
             let method = f.or("method", if body.is_some() { Method::POST } else { Method::GET });
             check_method(f, &method, body.as_ref());
             check_cache(f, &method);
+            check_hedge(f, &method);
             Some(Self {
                 method,
                 body,
@@ -186,6 +190,7 @@ impl Read for Part {
                 collection: f.optional("collection"),
                 fallback: f.list("fallback"),
                 cache: f.optional("cache"),
+                hedge: f.optional("hedge"),
                 backend: backend?,
                 path: path?,
             })

@@ -7,6 +7,7 @@ use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::cost;
+use super::hedge::Hedge;
 use super::http_values::{check_path, headers};
 use super::ranges::time_above_zero;
 use super::split;
@@ -77,6 +78,8 @@ pub struct Route {
     /// Requests that are done once however often they are sent, by their `Idempotency-Key`. Left out, the field is passed
     /// on and nothing else.
     pub idempotency: Option<RouteIdempotency>,
+    /// When a second attempt is made because the first one is slow; left out, never.
+    pub hedge: Option<Hedge>,
     /// Copies of requests for another backend.
     pub mirror: Option<Mirror>,
     pub target: Target,
@@ -215,6 +218,7 @@ impl Read for Route {
             let fallback: Vec<Fallback> = f.list("fallback");
             let cache = f.optional("cache");
             let idempotency = f.optional("idempotency");
+            let hedge = f.optional("hedge");
             let mirror = f.optional("mirror");
             let target = read_target(f);
             check_strip(f, matches.as_ref(), target.as_ref());
@@ -229,6 +233,7 @@ impl Read for Route {
             check_cache(f, &stream, matches.as_ref());
             check_idempotency(f, &stream, &upgrade, matches.as_ref());
             check_measured(f);
+            check_hedge(f, &stream);
             // A route with mistakes is left out, but its names and credentials are checked all the same.
             let target = target.unwrap_or_else(Target::unread);
             Some(Self {
@@ -253,6 +258,7 @@ impl Read for Route {
                 fallback,
                 cache,
                 idempotency,
+                hedge,
                 mirror,
                 target,
             })
@@ -407,6 +413,27 @@ fn check_idempotency(f: &mut Fields<'_>, stream: &At<bool>, upgrade: &At<Upgrade
             conflict(message)
                 .related(methods.first().and_then(At::span), "the methods of the route")
                 .hint("a safe method may be repeated in any case: take it out, or add `POST`"),
+        );
+    }
+}
+
+/// Reports a hedge of a route without a call of its own, or with calls that may be endless.
+fn check_hedge(f: &mut Fields<'_>, stream: &At<bool>) {
+    let Some(Value { key, .. }) = f.value("hedge") else {
+        return;
+    };
+    let path = f.path;
+    if f.value("backend").is_none() {
+        let message = format!("`{path}.hedge` goes with `backend` only");
+        let hint = "each part of an aggregate can have a `hedge` of its own";
+        f.push(Mistake::new(Code::Conflict, key, message).hint(hint));
+    }
+    if **stream {
+        let message = format!("`{path}.hedge` does not go with `stream: true`");
+        f.push(
+            Mistake::new(Code::Conflict, key, message)
+                .related(stream.span(), "answers may be endless")
+                .hint("streams are not hedged: take one of them out"),
         );
     }
 }

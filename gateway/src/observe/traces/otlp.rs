@@ -281,7 +281,7 @@ fn client(attempt: &Attempt, method: &str, context: &SpanContext, parent: u64, t
     let is_answered = attempt.outcome == AttemptOutcome::Answered;
     let is_skipped = matches!(attempt.outcome, AttemptOutcome::Skipped | AttemptOutcome::Cached);
     // Client errors are errors of a CLIENT span.
-    let is_error = !is_skipped && (!is_answered || attempt.status >= 400);
+    let is_error = !is_skipped && !attempt.is_lost() && (!is_answered || attempt.status >= 400);
     let error_type = || match (attempt.reason, attempt.status) {
         (Some(reason), _) => reason.to_owned(),
         (None, status @ 400..) => status.to_string(),

@@ -11,7 +11,9 @@ use super::text::list;
 use crate::aggregate::{Aggregate, FieldChoice};
 use crate::cache::responses::CacheTerms;
 use crate::call::foresee::Planned;
+use crate::call::hedge::Hedge;
 use crate::client::address;
+use crate::clock;
 use crate::idempotency::IdempotencyTerms;
 use crate::metering::Metering;
 use crate::pipeline::decision::AuthorizedRequest;
@@ -70,6 +72,17 @@ fn measured(metering: &Metering) -> String {
     format!("reserves {reserved}; in the end it costs what the answer says")
 }
 
+/// Says when a call is hedged.
+fn hedged(hedge: &Hedge) -> String {
+    match hedge.delay(clock::now()) {
+        Some(delay) => format!(
+            "a second attempt goes to another endpoint after {}",
+            super::text::time(delay)
+        ),
+        None => "no second attempt yet: too few calls were seen".to_owned(),
+    }
+}
+
 impl Scene<'_> {
     /// Returns the target, with the guards of each backend. `client` is the address of the client.
     pub(super) fn target(&self, request: &AuthorizedRequest<'_>, client: IpAddr) -> Vec<Step> {
@@ -81,6 +94,10 @@ impl Scene<'_> {
         match route.target.destination(request.chosen) {
             Destination::Backend { backend, .. } => {
                 steps.push(self.backend("backend", "", backend, self.planned(request)));
+                if let Some(hedge) = &route.hedge {
+                    let step = Step::plain("hedge", hedged(hedge));
+                    steps.push(step.at(self.plan, format!("routes.{}.hedge", route.name)));
+                }
                 steps.extend(self.fallbacks(request));
             }
             Destination::Aggregate(aggregate) => steps.extend(self.parts(aggregate, request)),
@@ -197,6 +214,10 @@ impl Scene<'_> {
             let step = match into {
                 Some(into) => step.fact("into", into),
                 None => step,
+            };
+            let step = match &call.hedge {
+                None => step,
+                Some(hedge) => step.with([Step::plain("hedge", hedged(hedge)).by(self.plan, call.ids.part)]),
             };
             match &call.cache {
                 None => step,

@@ -17,6 +17,7 @@ use crate::plan::compile::backends::Backends;
 use crate::plan::compile::caches;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::fallbacks::check_fallbacks;
+use crate::plan::compile::hedges;
 use crate::plan::compile::optional::transposed;
 use crate::plan::compile::part_heads;
 use crate::plan::compile::scope::{Item, Scope, template};
@@ -208,6 +209,7 @@ fn part_call(
         time_limit,
         body_limit,
         fallback,
+        hedge,
         // Compiled in `compile`.
         cache: _,
         // Compiled in `defaults` and in `draft`.
@@ -274,6 +276,9 @@ fn part_call(
         defaults: Box::default(),
         fallbacks: fallbacks(compiler, backend, fallback, backends)?,
         cache: None,
+        hedge: hedge
+            .as_ref()
+            .map(|written| hedges::compile(compiler, backend, written)),
         time_limit: time_limit.as_ref().map(|limit| limit.value),
         body_limit: Configured {
             value: usize::try_from(body_limit.0).unwrap_or(usize::MAX),

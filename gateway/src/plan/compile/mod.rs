@@ -17,6 +17,7 @@ mod credentials;
 mod endpoints;
 pub mod external;
 mod fallbacks;
+mod hedges;
 mod idempotency;
 mod limits;
 mod listeners;

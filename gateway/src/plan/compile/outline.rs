@@ -8,8 +8,9 @@ use crate::plan::calls::FanOut;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::metered;
 use crate::plan::outline::{
-    AccessOutline, CacheOutline, FieldsOutline, ForEachOutline, ForwardedOutline, IdempotencyOutline, LimitOutline,
-    MatchOutline, MeasuredCostOutline, MirrorOutline, Outline, PartOutline, RouteOutline, SplitOutline, TargetOutline,
+    AccessOutline, CacheOutline, FieldsOutline, ForEachOutline, ForwardedOutline, HedgeOutline, IdempotencyOutline,
+    LimitOutline, MatchOutline, MeasuredCostOutline, MirrorOutline, Outline, PartOutline, RouteOutline, SplitOutline,
+    TargetOutline,
 };
 use crate::plan::time_budget::{Limit, TimeBudget};
 
@@ -334,6 +335,7 @@ fn route(config: &Config, name: &At<Arc<str>>, written: &config::Route, meant: &
         mirror: written.mirror.as_ref().map(mirror),
         cache: written.cache.as_ref().map(cache),
         idempotency: written.idempotency.as_ref().map(|once| idempotency(config, once)),
+        hedge: written.hedge.as_ref().map(hedge),
     }
 }
 
@@ -588,6 +590,18 @@ fn part(name: &Arc<str>, written: &config::Part, aggregate: &config::Aggregate) 
             on_failure: for_each.on_failure.as_str(),
         }),
         cache: written.cache.as_ref().map(cache),
+        hedge: written.hedge.as_ref().map(hedge),
+    }
+}
+
+fn hedge(written: &config::Hedge) -> HedgeOutline {
+    HedgeOutline {
+        after: match *written.after {
+            config::HedgeAfter::P95 => "p95".to_owned(),
+            config::HedgeAfter::Time(time) => config::duration_text(time),
+        },
+        at_least_ms: millis(*written.at_least),
+        at_most_ms: millis(*written.at_most),
     }
 }
 

@@ -17,7 +17,8 @@ use crate::plan::compile::limits::Tables;
 use crate::plan::compile::scope::{Scope, template};
 use crate::plan::compile::wanted::is;
 use crate::plan::compile::{
-    caches, costs, credentials, fallbacks, idempotency, literals, metered, mirrors, redirects, route_edge, splits,
+    caches, costs, credentials, fallbacks, hedges, idempotency, literals, metered, mirrors, redirects, route_edge,
+    splits,
 };
 use crate::plan::{Fallback, Route, RouteSettingIds, Target};
 use crate::request_key::RequestKey;
@@ -190,6 +191,7 @@ fn route(
         fallback,
         cache,
         idempotency,
+        hedge,
         mirror,
         target,
         // Compiled in functions of their own.
@@ -224,6 +226,10 @@ fn route(
             mirrors::compile(compiler, name, target, mirror, &parameters, backends).map(|mirror| Some(Box::new(mirror)))
         }
         None => Some(None),
+    };
+    let hedge = match (hedge, target) {
+        (Some(hedge), config::Target::Backend { name: backend, .. }) => Some(hedges::compile(compiler, backend, hedge)),
+        _ => None,
     };
     let target = match target {
         config::Target::Backend { name: wanted, rewrite } => {
@@ -271,6 +277,7 @@ fn route(
         fallbacks: fallbacks?,
         cache,
         idempotency,
+        hedge,
         mirror: mirror?,
         access: access?,
         limits: route_limits?,

@@ -248,6 +248,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
                 expects: false,
                 hash_keys: Default::default(),
                 mirror: None,
+                hedge: None,
                 cost_header: None,
             };
             let called = call::call(backend, 0, &mut order, &mut Attempts::default(), &mut Facts::default()).await;
