@@ -217,7 +217,7 @@ impl PartCaller<'_> {
                 let status = forwarded(why, Some(StatusCode::NOT_MODIFIED), true, false);
                 self.count(CacheResult::Revalidated, status);
                 self.hear(Some(head_of(&answer)));
-                called_with(&answer)
+                self.reserved(called_with(&answer))
             }
             (Verdict::Store(storable), Some(body)) => {
                 let (kept, stored) = asked.keep(cache, &keys, (&head, body), &storable, (uri, arrival));
@@ -294,7 +294,19 @@ impl PartCaller<'_> {
         self.note(|notes| notes.attempts.merge(attempts));
         self.count(result, status);
         self.hear(Some(head_of(answer)));
-        called_with(answer)
+        self.reserved(called_with(answer))
+    }
+
+    /// Reserves memory for a stored answer. Its text is shared, but not what is made of it for this document.
+    fn reserved(&self, called: Called) -> Called {
+        let (PartResult::Body(document) | PartResult::Some(document, _)) = &called.result else {
+            return called;
+        };
+        let length = document.bytes().len();
+        match self.request.reservation.grow(length, length) {
+            Ok(()) => called,
+            Err(blocked_outcome) => PartResult::Failed(blocked_outcome.into()).into(),
+        }
     }
 
     /// Replaces a failure by a stale answer, where it may be used because the backend fails.
@@ -329,10 +341,10 @@ impl PartCaller<'_> {
             PartResult::Body(document) => PartResult::Some(document, fault),
             absent => absent,
         };
-        Called {
+        self.reserved(Called {
             status: Some(found.answer.status),
             result,
-        }
+        })
     }
 
     /// Fails a call whose time was over before the answer to another request came.
