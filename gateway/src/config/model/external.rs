@@ -169,7 +169,7 @@ impl External {
         Backend {
             endpoints: Endpoints::Listed(vec![endpoint]),
             protocol: At::unwritten(Protocol::Http1),
-            time_limit: time_limit.clone(),
+            time_limit: *time_limit,
             attempt_limit: At::unwritten(**time_limit),
             bulkhead: bulkhead.clone(),
             breaker: breaker.clone(),
