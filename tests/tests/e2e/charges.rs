@@ -61,7 +61,7 @@ async fn start_priced() -> (Fleet, [Handle; 2], Gateway) {
 fn states(status: u16, cost: Option<&str>) -> Behaviour {
     let line = cost.map_or_else(String::new, |cost| format!("x-tokens: {cost}\r\n"));
     Behaviour::raw(format!(
-        "HTTP/1.1 {status} Some\r\n{line}content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
+        "HTTP/1.1 {status} Some\r\n{line}content-type: application/json\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
     ))
 }
 
