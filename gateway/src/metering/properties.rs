@@ -1,6 +1,7 @@
 //! Compares the readers with `serde_json`, and settlements with what they must add up to.
 
 use std::num::NonZeroU64;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -448,20 +449,20 @@ fn an_answer_that_was_made_whole_is_not_cheaper_for_a_caller_that_leaves() {
     };
     let (left, whole) = (AnswerEnd::CallerLeft, AnswerEnd::Complete);
     let json = (CONTENT_TYPE, "application/json");
-    assert_eq!(settle(&[json.clone()], 200, "{", left), (1010, Source::Reservation));
+    assert_eq!(settle(from_ref(&json), 200, "{", left), (1010, Source::Reservation));
     assert_eq!(
         settle(&[json.clone(), (CONTENT_LENGTH, "400")], 200, "{", left),
         (110, Source::Estimate)
     );
     assert_eq!(
-        settle(&[json.clone()], 200, "{", AnswerEnd::BrokeOff),
+        settle(from_ref(&json), 200, "{", AnswerEnd::BrokeOff),
         (11, Source::Estimate)
     );
-    assert_eq!(settle(&[json.clone()], 500, "{", left), (0, Source::Refund));
+    assert_eq!(settle(from_ref(&json), 500, "{", left), (0, Source::Refund));
     let used = r#"{"usage":{"input":5,"output":9},"choices":["#;
     for end in [left, whole, AnswerEnd::BrokeOff] {
-        assert_eq!(settle(&[json.clone()], 200, used, end), (14, Source::Usage), "{end:?}");
-        assert_eq!(settle(&[json.clone()], 400, used, end), (14, Source::Usage), "{end:?}");
+        assert_eq!(settle(from_ref(&json), 200, used, end), (14, Source::Usage), "{end:?}");
+        assert_eq!(settle(from_ref(&json), 400, used, end), (14, Source::Usage), "{end:?}");
     }
     // A backend that encodes though it was asked not to.
     let encoded = (http::header::CONTENT_ENCODING, "gzip");
