@@ -8,7 +8,7 @@
 //! Invariant: between two requests to the backend with one key, the record of the first has ended, or been released by
 //! an operator. Whoever the caller is, it gets only answers of its own scope: tenant, route, caller and key.
 //!
-//! [`table`] decides in memory, and a script of the same rules decides in the shared store. [`records`] chooses between
+//! `table` decides in memory, and a script of the same rules decides in the shared store. `records` chooses between
 //! them. Knows nothing of calls.
 
 mod answer;

@@ -85,7 +85,7 @@ impl fmt::Debug for AnswerPath {
 
 impl Paths {
     /// Collects paths. Each of `usage` is a value that is added up, with the paths at which it may stand. `texts` lead to
-    /// what was generated. Paths beyond [`MOST_PATHS`] and values beyond [`MOST_SUMMANDS`] are left out.
+    /// what was generated. Paths beyond `MOST_PATHS` and values beyond `MOST_SUMMANDS` are left out.
     pub fn new(usage: impl IntoIterator<Item = Vec<AnswerPath>>, texts: impl IntoIterator<Item = AnswerPath>) -> Self {
         let mut all = Self::default();
         for (number, alternatives) in usage.into_iter().take(MOST_SUMMANDS).enumerate() {
