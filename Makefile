@@ -4,8 +4,8 @@ CARGO ?= cargo
 # First build after a fresh clone: optimised, without link-time optimisation, with the embedded fleet.
 DEMO = $(CARGO) run --profile demo -p gateway --no-default-features --features demo --
 
-# Tests that run at once. Most of their time is waiting, so there are twice as many as cores, and at least four.
-THREADS = $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores > 2 ? cores * 2 : 4)))
+# Tests that run at once. A good part of their time is waiting, so there are three times as many as cores.
+THREADS = $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 3)))
 
 # File in which the tests write how many cases they checked, and the script that adds them up.
 CASES = $(CURDIR)/target/cases
