@@ -193,6 +193,9 @@ fn naive_answer(draft: &RecipeDraft, acts: &[Act], keep: Option<&[String]>) -> O
             } else {
                 &into.path
             };
+            // A place at the target itself has no path below it.
+            let target = rules.target.as_deref().unwrap_or_default();
+            let path = path.strip_prefix(target).unwrap_or(path).trim_start_matches('.');
             if !rules.keep.is_empty() && !path.is_empty() {
                 rules.keep.push(path.to_owned());
             }
