@@ -34,7 +34,7 @@ use crate::observe::{Attempts, CacheResult, Family};
 use crate::rejection::{Reason, Rejection};
 use crate::setting::Configured;
 
-/// How often a call looks again after the request that it waited for has left.
+/// Number of times that a call looks again after the request that it waited for has left.
 const MOST_WAITS: u32 = 3;
 
 /// Facts of a part's request that the cache needs. They outlive the request.

@@ -1,4 +1,4 @@
-//! What one part contributes to the answer, and how the answers to the calls of `for_each` parts get into their lists.
+//! The contribution of one part to the answer, with the answers to the calls of `for_each` parts put into its lists.
 //!
 //! Invariant: what is put where depends on the recipe and the outcomes alone. Answers are put into a list as it was
 //! received, before its part is cut to shape, so the elements are those that the calls were made for.

@@ -214,7 +214,7 @@ async fn read(part: &Arc<Part>, called: Called, reservation: &Reservation) -> En
     }
 }
 
-/// What is known of one part.
+/// State of one part.
 #[derive(Default)]
 struct PartState {
     outcome: Option<Outcome>,

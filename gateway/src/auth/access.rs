@@ -23,7 +23,7 @@ pub struct Admitted {
     /// Client certificate of the connection.
     pub mtls: bool,
     pub basic: bool,
-    /// What the external service answers for.
+    /// Credential that the external service answers for.
     pub external: bool,
     /// Callers without credentials.
     pub anonymous: bool,

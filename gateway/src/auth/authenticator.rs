@@ -78,7 +78,7 @@ pub struct Client<'a> {
     pub address: IpAddr,
     /// Certificate of the connection, or the reason why it does not count.
     pub certificate: Option<Result<&'a Certificate, Check>>,
-    /// What the external service may be told of the request; `None` identifies nobody by it.
+    /// Facts of the request that the external service may be told; `None` identifies nobody by it.
     pub facts: Option<RequestFacts<'a>>,
     /// Whether this request has already waited for the issuer's keys. A key that is missing even then does not exist.
     has_waited: bool,
@@ -205,7 +205,7 @@ pub struct SameIssuer {
     pub second: Arc<str>,
 }
 
-/// What is known by stored answers of the external service.
+/// Result of looking among the stored answers of the external service.
 enum Looked<K> {
     Nothing,
     Caller(ValidCredential<K>),

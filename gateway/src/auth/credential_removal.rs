@@ -28,7 +28,7 @@ pub enum Forward {
 #[derive(Debug, Clone, Copy)]
 pub struct CredentialFields<'a> {
     pub places: Option<&'a KeyPlaces>,
-    /// What the external service gets.
+    /// Fields that the external service gets.
     pub external: &'a [QuestionField],
 }
 

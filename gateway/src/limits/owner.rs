@@ -38,7 +38,7 @@ pub enum Credential<'a> {
     Token(&'a str),
     Certificate,
     Password,
-    /// What the external service answers for.
+    /// Caller that the external service answers for.
     External,
 }
 

@@ -123,7 +123,7 @@ pub struct Plan {
     pub key_file: Option<(PathBuf, Option<Stamp>)>,
     /// Places where an API key may come; `None` if the config has no API keys.
     pub key_places: Option<KeyPlaces>,
-    /// What the external service gets of a request.
+    /// Fields of a request that the external service gets.
     pub external_fields: Box<[QuestionField]>,
     /// Tokens of the admin API; `None` if the config names no file of them.
     pub admin_tokens: Option<Vec<NamedToken>>,
