@@ -23,10 +23,11 @@ use http::header::{
     CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, MAX_FORWARDS, ORIGIN, PRAGMA, RANGE, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, VIA,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+use http::{HeaderName, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
 
 use crate::header_fields::GRPC_TIMEOUT;
+use crate::message::FieldMap;
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
 
@@ -68,7 +69,7 @@ pub struct UnsupportedCoding;
 /// [`Rejection::MalformedRequest`] for a request that has passed through this gateway before, an expectation other than
 /// `100-continue`, a malformed deadline, or a field that asks for another method where that is rejected.
 pub fn clean_request(
-    headers: &mut HeaderMap,
+    headers: &mut FieldMap,
     version: Version,
     trusted_peer: bool,
     method_override: MethodOverride,
@@ -141,7 +142,7 @@ static NO_TRAILERS: [HeaderName; 24] = [
 
 /// Removes trailers of a request that must not arrive at its end: those of `NO_TRAILERS`, because it is too late for
 /// them, and those that only the gateway may set, because a backend may merge trailers into the header fields.
-pub fn clean_trailers(trailers: &mut HeaderMap) {
+pub fn clean_trailers(trailers: &mut FieldMap) {
     remove(trailers, |kind| kind != Kind::EndToEnd);
     for name in &NO_TRAILERS {
         trailers.remove(name);
@@ -153,7 +154,7 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
 
 /// Removes from the trailers of an answer hop-by-hop fields, `x-gateway-*`, and what frames a message or says how its
 /// content is to be read, because it is too late for that (RFC 9110 section 6.5.1).
-pub fn clean_answer_trailers(trailers: &mut HeaderMap) {
+pub fn clean_answer_trailers(trailers: &mut FieldMap) {
     remove(trailers, |kind| matches!(kind, Kind::HopByHop | Kind::Gateway));
     for name in [
         CACHE_CONTROL,
@@ -174,7 +175,7 @@ pub fn clean_answer_trailers(trailers: &mut HeaderMap) {
 /// # Errors
 /// The answer has a transfer coding other than `chunked` alone. The coding would be lost on the way, and the caller
 /// would take the coded bytes for the content.
-pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> Result<(), UnsupportedCoding> {
+pub fn clean_response(headers: &mut FieldMap, version: Version, via: &Via) -> Result<(), UnsupportedCoding> {
     let is_removed = |kind| matches!(kind, Kind::HopByHop | Kind::Gateway);
     // `Transfer-Encoding` and `Connection`, which may name others, are among those.
     if headers.keys().any(|name| is_removed(names::kind(name.as_str()))) {
@@ -189,7 +190,7 @@ pub fn clean_response(headers: &mut HeaderMap, version: Version, via: &Via) -> R
 
 /// Copies the host of an HTTP/2 request from `:authority` into `Host`, where all later code and the backend read it
 /// (RFC 9113 section 8.3.1).
-pub fn name_host(version: Version, target: &Uri, headers: &mut HeaderMap) {
+pub fn name_host(version: Version, target: &Uri, headers: &mut FieldMap) {
     if version >= Version::HTTP_2
         && !headers.contains_key(HOST)
         && let Some(authority) = target.authority()
@@ -200,7 +201,7 @@ pub fn name_host(version: Version, target: &Uri, headers: &mut HeaderMap) {
 }
 
 /// Joins the `Cookie` lines that HTTP/2 allows into the one line that HTTP/1.1 has (RFC 9113 section 8.2.3).
-pub fn join_cookies(version: Version, headers: &mut HeaderMap) {
+pub fn join_cookies(version: Version, headers: &mut FieldMap) {
     if version < Version::HTTP_2 {
         return;
     }
@@ -220,33 +221,28 @@ pub fn join_cookies(version: Version, headers: &mut HeaderMap) {
 }
 
 /// Removes the fields of the `doomed` kinds, and the unprotected ones that `Connection` names.
-fn remove(headers: &mut HeaderMap, mut doomed: impl FnMut(Kind) -> bool) {
-    let mut gone: SmallVec<[HeaderName; 8]> = headers
-        .keys()
-        .filter(|name| doomed(names::kind(name.as_str())))
-        .cloned()
-        .collect();
+fn remove(headers: &mut FieldMap, mut doomed: impl FnMut(Kind) -> bool) {
+    let mut named: SmallVec<[HeaderName; 8]> = SmallVec::new();
     for line in headers.get_all(CONNECTION) {
         for token in line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             // Nearly every `Connection` holds one of these; the field `keep-alive` is hop-by-hop and is removed anyway.
             if token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close") {
                 continue;
             }
-            let named = std::str::from_utf8(token).is_ok_and(|name| headers.contains_key(name));
-            if let (true, Ok(name)) = (named, HeaderName::from_bytes(token))
+            let is_there = std::str::from_utf8(token).is_ok_and(|name| headers.contains_key(name));
+            if let (true, Ok(name)) = (is_there, HeaderName::from_bytes(token))
                 && !names::is_protected(name.as_str())
+                && !named.contains(&name)
             {
-                gone.push(name);
+                named.push(name);
             }
         }
     }
-    for name in &gone {
-        headers.remove(name);
-    }
+    headers.retain(|name, _| !doomed(names::kind(name.as_str())) && !named.contains(name));
 }
 
 /// Whether a list field holds the token; case and parameters are ignored.
-pub(crate) fn lists(headers: &HeaderMap, field: &HeaderName, token: &str) -> bool {
+pub(crate) fn lists(headers: &FieldMap, field: &HeaderName, token: &str) -> bool {
     let is_token = |item: &str| {
         item.split(';')
             .next()

@@ -33,6 +33,7 @@ pub mod identity;
 pub mod import;
 pub mod json;
 pub mod limits;
+pub mod message;
 pub mod metering;
 pub mod observe;
 pub mod overload;

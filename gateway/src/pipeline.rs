@@ -24,6 +24,7 @@ mod cached;
 mod charge;
 mod decide;
 mod decision;
+mod decision_input;
 mod exchange;
 pub mod explain;
 mod fallback;
@@ -33,7 +34,6 @@ mod one_backend;
 mod peer;
 mod record;
 mod redirect;
-mod request_head;
 mod respond;
 mod route_rules;
 mod self_service;
@@ -43,17 +43,17 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
 use futures_util::FutureExt;
-use http::{Request, Response};
 
 use self::admission::admit;
 use self::charge::charge;
 use self::decide::decide;
 use self::decision::{AuthorizedRequest, Findings, Stop};
+use self::decision_input::DecisionInput;
 use self::exchange::Exchange;
 use self::measured::SettleOnDrop;
 pub use self::peer::Peer;
-use self::request_head::RequestHead;
 use crate::clock::{self, Now};
+use crate::message::{Request, Response};
 use crate::plan::{Destination, Plan};
 use crate::rejection::Rejection;
 use crate::response::{AnswerBody, Content};
@@ -80,7 +80,7 @@ async fn run(
 ) -> Result<Response<Content>, Rejection> {
     let (plan, peer) = (exchange.plan, exchange.peer);
     let (head, mut body) = request.into_parts();
-    let mut head = RequestHead::read(plan, head, &exchange.trace);
+    let mut head = DecisionInput::read(plan, head, &exchange.trace);
     let explained = explain::asked(plan, &head);
 
     let note = |found: &Findings<'_>| exchange.note_findings(found);

@@ -13,10 +13,11 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
     WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::header_fields::{self, Digits, LONGEST_RENEWAL, LONGEST_WAIT};
 use crate::json::{self, Document};
+use crate::message::{FieldMap, Response};
 use crate::rejection::{Reason, Rejection, Violation};
 use crate::setting::Configured;
 
@@ -448,7 +449,7 @@ fn advice(rejection: &Rejection) -> Advice<'_> {
     }
 }
 
-fn insert_fields(headers: &mut HeaderMap, fields: Fields<'_>) {
+fn insert_fields(headers: &mut FieldMap, fields: Fields<'_>) {
     match fields {
         Fields::None => {}
         Fields::Challenge(challenge) => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),

@@ -17,7 +17,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,8 +31,10 @@ use self::metered::{Abandoned, MeteredContent};
 use crate::call::reply::{Broken, ReplyBody};
 use crate::clock;
 use crate::compression::Encoder;
+use crate::header_fields::GRPC_STATUS;
 use crate::headers;
 use crate::limits::InFlightGuard;
+use crate::message::FieldMap;
 use crate::metering::AnswerEnd;
 use crate::observe::{Outcome, RequestGuard, RequestRecord};
 use crate::rejection::Reason;
@@ -217,7 +218,7 @@ impl AnswerBody {
         if let Some(data) = frame.data_ref() {
             open.record.bytes_out += data.len() as u64;
         } else if let (Some(_), Some(trailers)) = (&self.grpc, frame.trailers_ref()) {
-            open.record.grpc_status = grpc::stated(trailers);
+            open.record.grpc_status = grpc::stated(trailers.get(&GRPC_STATUS));
         }
     }
 
@@ -240,16 +241,16 @@ impl AnswerBody {
     /// Ends a gRPC call early with a status that gives the reason.
     fn break_off(
         &mut self,
-        trailers: HeaderMap,
+        trailers: FieldMap,
         fault: impl Into<Cow<'static, str>>,
     ) -> Option<Result<Frame<Bytes>, Broken>> {
         if let Some(mut open) = self.close(AnswerEnd::BrokeOff) {
             open.record.note_fault(fault);
-            open.record.grpc_status = grpc::stated(&trailers);
+            open.record.grpc_status = grpc::stated(trailers.get(&GRPC_STATUS));
         }
         self.grpc = None;
         self.content = Content::Empty;
-        Some(Ok(Frame::trailers(trailers)))
+        Some(Ok(Frame::trailers(trailers.into())))
     }
 
     fn is_over(&self) -> bool {
@@ -346,9 +347,10 @@ impl Content {
 /// Cleans trailers by the same rules as header fields.
 fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
-        Ok(mut trailers) => {
+        Ok(trailers) => {
+            let mut trailers = FieldMap::from(trailers);
             headers::clean_answer_trailers(&mut trailers);
-            Frame::trailers(trailers)
+            Frame::trailers(trailers.into())
         }
         Err(data) => data,
     }

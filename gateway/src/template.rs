@@ -16,7 +16,7 @@ mod suggest;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use http::HeaderMap;
+use crate::message::FieldMap;
 
 use crate::json::{Document, Kind, Selection, Value};
 
@@ -66,7 +66,7 @@ enum Spelling {
 pub struct Sources<'a> {
     pub captures: &'a Captures<'a>,
     pub query: &'a Query<'a>,
-    pub headers: &'a HeaderMap,
+    pub headers: &'a FieldMap,
     /// Verified claims of the caller's token.
     pub claims: Option<&'a Document>,
     /// Finds the selected values of another part's answer in the same aggregate.
@@ -306,7 +306,7 @@ impl<'a> Sources<'a> {
     pub fn of_request(
         captures: &'a Captures<'a>,
         query: &'a Query<'a>,
-        headers: &'a HeaderMap,
+        headers: &'a FieldMap,
         claims: Option<&'a Document>,
     ) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use futures_util::FutureExt;
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use crate::auth::jwt::key_fetch;
 use crate::config::{Admin, At};
 use crate::control::reload;
 use crate::control::reload::{Following, Reloader};
+use crate::message::FieldMap;
 use crate::observe::{Decided, Observer, RequestRecord, Target};
 use crate::plan::{LivePlan, State};
 use crate::rejection::{Reason, Rejection};
@@ -176,7 +177,7 @@ impl Bench {
         let (plan, observer) = (self.live.load(), &self.state.observer);
         let route = plan.listed.iter().find(|route| &*route.name == "users").unwrap();
         let presented = [("x-api-key", "example-acme-1")];
-        let headers: HeaderMap = presented
+        let headers: FieldMap = presented
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .into_iter()
             .collect();

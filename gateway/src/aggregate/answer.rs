@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, ETAG};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::entity_tag;
 use super::fault::{PartFault, Substitute};
 use super::proxy_status;
+use crate::message::FieldMap;
 use crate::observe::FallbackKind;
 
 const COMPLETE: HeaderName = HeaderName::from_static("x-gateway-complete");
@@ -20,7 +21,7 @@ const FALLBACK: HeaderName = HeaderName::from_static("x-gateway-fallback");
 
 /// Returns whether a backend's answer declares itself incomplete or served from a fallback. Only a backend that is
 /// itself such a gateway sends these header fields.
-pub(super) fn is_said_to_be_incomplete(headers: &HeaderMap) -> bool {
+pub(super) fn is_said_to_be_incomplete(headers: &FieldMap) -> bool {
     let says = |name: &HeaderName, words: &[&str]| {
         let mut lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
         lines.any(|line| words.iter().any(|word| line.trim().eq_ignore_ascii_case(word)))
@@ -35,7 +36,7 @@ pub struct Answer {
     /// 200, unless the recipe takes the status of one part.
     pub status: StatusCode,
     /// Header fields passed on from parts. Fields that describe the body overwrite them.
-    pub headers: HeaderMap,
+    pub headers: FieldMap,
     /// JSON object.
     pub body: Bytes,
     /// Parts that failed, in declared order, with or without a fallback in their place.
@@ -69,13 +70,13 @@ impl Answer {
     }
 
     /// Returns whether the request names this answer's tag in `If-None-Match` (RFC 9110 section 13.1.2).
-    pub fn is_known_to(&self, request: &HeaderMap) -> bool {
+    pub fn is_known_to(&self, request: &FieldMap) -> bool {
         self.tag.as_ref().is_some_and(|tag| entity_tag::is_named(tag, request))
     }
 
     /// Sets the header fields of a 304 in place of this answer. A 304 has no body, so the fields that describe the body
     /// are left out (RFC 9110 section 15.4.5).
-    pub fn write_unchanged_headers(&self, headers: &mut HeaderMap) {
+    pub fn write_unchanged_headers(&self, headers: &mut FieldMap) {
         self.write_headers(headers);
         let of_body: Vec<_> = headers
             .keys()
@@ -95,7 +96,7 @@ impl Answer {
     }
 
     /// Sets all header fields of this answer and its body. Caches must not store an incomplete answer.
-    pub fn write_headers(&self, headers: &mut HeaderMap) {
+    pub fn write_headers(&self, headers: &mut FieldMap) {
         headers.clone_from(&self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, self.body.len().into());
@@ -146,7 +147,7 @@ impl Failure {
     }
 
     /// Sets the header fields that an aggregate adds to its problem document.
-    pub fn write_headers(&self, headers: &mut HeaderMap) {
+    pub fn write_headers(&self, headers: &mut FieldMap) {
         headers.insert(COMPLETE, HeaderValue::from_static("false"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.append(PROXY_STATUS, proxy_status::entry(&self.part, &self.fault));

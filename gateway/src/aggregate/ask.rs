@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header, response};
+use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use policies::Deadline;
 
@@ -27,6 +27,7 @@ use crate::call::reply::ReplyBody;
 use crate::call::{self, CallRequest, Facts, Streaming};
 use crate::clock;
 use crate::json::{self, Document, GatherError, Reservation, Selection, WorkspaceError};
+use crate::message::{FieldMap, ResponseHead};
 use crate::observe::{Attempts, Outcome};
 use crate::rejection::Reason;
 use crate::setting::{Configured, SettingId};
@@ -202,7 +203,7 @@ impl<'a> PartCaller<'a> {
 
     /// Calls the backend of the part, and its fallbacks if that fails. Returns the head as well if the answer is one of
     /// the part's own backend; those of others have been heard.
-    pub(super) async fn ask_or_fall_back(self, order: &mut CallRequest) -> (Called, Option<response::Parts>) {
+    pub(super) async fn ask_or_fall_back(self, order: &mut CallRequest) -> (Called, Option<ResponseHead>) {
         let mut sent = false;
         let (called, head) = self.exchange(&self.part.backend, order, &mut sent).await;
         let Some(fault) = outage(&called.result) else {
@@ -229,14 +230,14 @@ impl<'a> PartCaller<'a> {
     }
 
     /// Keeps a good answer for the part's stale fallback, if it has one.
-    pub(super) fn keep_last_good(self, order: &CallRequest, answered: &HeaderMap, body: &Bytes) {
+    pub(super) fn keep_last_good(self, order: &CallRequest, answered: &FieldMap, body: &Bytes) {
         let Some((key, terms)) = self.key(order) else { return };
         if !cache::may_be_kept(&order.headers, answered) {
             return;
         }
         let kept = CachedAnswer {
             status: StatusCode::OK,
-            headers: HeaderMap::new(),
+            headers: FieldMap::new(),
             body: body.clone(),
             at: clock::now(),
             reuse: None,
@@ -308,7 +309,7 @@ impl<'a> PartCaller<'a> {
         backend: &Arc<Backend>,
         order: &mut CallRequest,
         sent: &mut bool,
-    ) -> (Called, Option<response::Parts>) {
+    ) -> (Called, Option<ResponseHead>) {
         let mut known = Known {
             asking: self,
             attempts: Attempts::default(),
@@ -367,7 +368,7 @@ impl<'a> PartCaller<'a> {
     /// that is refused.
     async fn read(
         self,
-        head: &response::Parts,
+        head: &ResponseHead,
         body: Box<ReplyBody>,
         settings: ReadSettings,
         retry_after: Option<Duration>,
@@ -397,7 +398,7 @@ impl<'a> PartCaller<'a> {
     }
 
     /// Ends the use of stored answers that a successful request has changed (RFC 9111 section 4.4).
-    fn invalidate(self, backend: &Backend, order: &CallRequest, head: &response::Parts) {
+    fn invalidate(self, backend: &Backend, order: &CallRequest, head: &ResponseHead) {
         if !head.status.is_success() && !head.status.is_redirection() {
             return;
         }
@@ -409,7 +410,7 @@ impl<'a> PartCaller<'a> {
     }
 
     /// Reads the details of an answer outside 2xx. An error while its body is read does not change the status.
-    async fn read_error(self, head: &response::Parts, body: Box<ReplyBody>) -> Option<Box<ErrorAnswer>> {
+    async fn read_error(self, head: &ResponseHead, body: Box<ReplyBody>) -> Option<Box<ErrorAnswer>> {
         let details = if self.aggregate.recipe.errors == Errors::Detailed {
             error_body::read(head, body, self.request.reservation).await
         } else {
@@ -423,7 +424,7 @@ impl<'a> PartCaller<'a> {
     }
 
     /// Records what a good answer's head adds to the whole answer.
-    pub(super) fn hear(self, head: Option<response::Parts>) {
+    pub(super) fn hear(self, head: Option<ResponseHead>) {
         let Some(head) = head else { return };
         self.note(|notes| {
             notes.caching.add(&head.headers);
@@ -483,7 +484,7 @@ impl Drop for Known<'_> {
 
 /// Reads and checks the body of a good answer to a part. Returns the log detail with a body that is refused.
 pub(super) async fn read_body(
-    head: &response::Parts,
+    head: &ResponseHead,
     body: Box<ReplyBody>,
     (part, body_limit): (&Arc<Part>, Configured<usize>),
     reservation: &Reservation,

@@ -3,8 +3,10 @@
 //! Invariant: the result is never less strict than any part's field. A part without a lifetime leaves the answer
 //! without one, but a prohibition by any part applies to the whole answer.
 
+use http::HeaderValue;
 use http::header::{AGE, CACHE_CONTROL};
-use http::{HeaderMap, HeaderValue};
+
+use crate::message::FieldMap;
 
 /// Directives of the parts seen so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Shortest {
 
 impl CombinedCacheControl {
     /// Adds the directives of one part's answer.
-    pub(super) fn add(&mut self, headers: &HeaderMap) {
+    pub(super) fn add(&mut self, headers: &FieldMap) {
         self.parts += 1;
         let (mut lifetime, mut shared, mut public) = (None, None, false);
         for line in headers.get_all(CACHE_CONTROL) {
@@ -125,7 +127,7 @@ mod tests {
         let check = |parts: &[(&'static str, &'static str)], expected: Option<&str>| {
             let mut strictest = CombinedCacheControl::default();
             for (cache_control, age) in parts {
-                let mut headers = HeaderMap::new();
+                let mut headers = FieldMap::new();
                 if !cache_control.is_empty() {
                     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
                 }

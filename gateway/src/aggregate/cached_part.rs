@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, Method, Response, StatusCode, response};
+use http::{Method, StatusCode};
 use policies::{Deadline, Moment};
 
 use super::answer::is_said_to_be_incomplete;
@@ -30,6 +30,7 @@ use crate::call::backend::Backend;
 use crate::call::{self, CallRequest, Facts};
 use crate::clock::{self, Now};
 use crate::json::{Document, Reservation};
+use crate::message::{FieldMap, Response, ResponseHead};
 use crate::observe::{Attempts, CacheResult, Family};
 use crate::rejection::{Reason, Rejection};
 use crate::setting::Configured;
@@ -46,7 +47,7 @@ struct CachedCall {
     target: String,
     /// Name of the part, and the `Host` of the caller, which the backend may see.
     destination: [String; 2],
-    headers: HeaderMap,
+    headers: FieldMap,
     directives: RequestDirectives,
 }
 
@@ -76,7 +77,7 @@ impl CachedCall {
         &self,
         cache: &ResponseCache,
         keys: &CacheKeys,
-        (head, body): (&response::Parts, Bytes),
+        (head, body): (&ResponseHead, Bytes),
         verdict: &crate::cache::freshness::Storable,
         origin: (crate::cache::reuse::UriHandle, Arrival),
     ) -> (Found, bool) {
@@ -493,7 +494,7 @@ fn called_with(answer: &CachedAnswer) -> Called {
 }
 
 /// Returns the head of a stored answer, with its age.
-fn head_of(answer: &CachedAnswer) -> response::Parts {
+fn head_of(answer: &CachedAnswer) -> ResponseHead {
     let mut response = Response::new(());
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.aged_headers(clock::now());

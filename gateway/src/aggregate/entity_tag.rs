@@ -5,10 +5,11 @@
 //! from. The tag of a single part would stand for many different answers.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use http::HeaderValue;
 use http::header::IF_NONE_MATCH;
-use http::{HeaderMap, HeaderValue};
 
 use crate::cache::conditional::entity_tags;
+use crate::message::FieldMap;
 
 /// Bytes of the digest that go into a tag. 16 bytes are enough to make collisions infeasible.
 const LENGTH: usize = 16;
@@ -26,7 +27,7 @@ pub(super) fn of(body: &[u8]) -> HeaderValue {
 }
 
 /// Returns whether `If-None-Match` names `tag` or is `*`. The comparison is weak, as the field requires.
-pub(super) fn is_named(tag: &HeaderValue, request: &HeaderMap) -> bool {
+pub(super) fn is_named(tag: &HeaderValue, request: &FieldMap) -> bool {
     let lines = request.get_all(IF_NONE_MATCH);
     lines.iter().any(|line| {
         let line = line.as_bytes().trim_ascii();
@@ -57,7 +58,7 @@ mod tests {
     #[test]
     fn a_request_names_it_in_a_list_weak_or_strong() {
         let check = |lines: &[&str], expected: bool| {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             for line in lines {
                 headers.append(IF_NONE_MATCH, HeaderValue::from_bytes(line.as_bytes()).unwrap());
             }

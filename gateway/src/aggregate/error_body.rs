@@ -6,11 +6,11 @@
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, response};
 use http_body_util::BodyExt;
 
 use crate::call::reply::ReplyBody;
 use crate::json::{self, Document, GatherError, Reservation};
+use crate::message::{FieldMap, ResponseHead};
 use crate::wire::content_encoding::Codings;
 
 /// Longest error body that is passed on, in bytes after decoding. A longer one is dropped whole.
@@ -20,11 +20,7 @@ const LIMIT: usize = 8 << 10;
 const DEPTH: u32 = 32;
 
 /// Returns the body if it is JSON that can be passed on.
-pub(super) async fn read(
-    head: &response::Parts,
-    mut body: Box<ReplyBody>,
-    reservation: &Reservation,
-) -> Option<Document> {
+pub(super) async fn read(head: &ResponseHead, mut body: Box<ReplyBody>, reservation: &Reservation) -> Option<Document> {
     if !may_be_json(&head.headers) {
         drain(body).await;
         return None;
@@ -51,7 +47,7 @@ pub(super) async fn drain(mut body: Box<ReplyBody>) {
 }
 
 /// Returns whether the content type is JSON or absent.
-fn may_be_json(headers: &HeaderMap) -> bool {
+fn may_be_json(headers: &FieldMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return true;
     };
@@ -60,7 +56,7 @@ fn may_be_json(headers: &HeaderMap) -> bool {
     matches!(media_type, "application/json" | "text/json") || media_type.ends_with("+json")
 }
 
-fn details(headers: &HeaderMap, text: Bytes) -> Option<Document> {
+fn details(headers: &FieldMap, text: Bytes) -> Option<Document> {
     let text = Codings::read(headers).ok()?.undo(text, LIMIT).ok()?;
     // Copied, because the text may be a small slice of a large buffer.
     let text = Bytes::copy_from_slice(&json::without_mark(text));
@@ -78,7 +74,7 @@ mod tests {
     #[test]
     fn only_json_of_bounded_size_is_passed_on() {
         let check = |text: &str, expected: Option<&str>| {
-            let found = details(&HeaderMap::new(), Bytes::copy_from_slice(text.as_bytes()));
+            let found = details(&FieldMap::new(), Bytes::copy_from_slice(text.as_bytes()));
             let found = found.map(|document| document.value().to_string());
             assert_eq!(found.as_deref(), expected, "{text}");
         };
@@ -120,7 +116,7 @@ mod tests {
     #[test]
     fn a_type_that_is_not_json_is_believed() {
         let check = |value: Option<&'static str>, expected: bool| {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             if let Some(value) = value {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
             }

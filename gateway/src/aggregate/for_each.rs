@@ -239,9 +239,10 @@ mod tests {
     use std::cell::Cell;
     use std::time::Duration;
 
+    use crate::message::FieldMap;
     use bytes::Bytes;
+    use http::StatusCode;
     use http::uri::PathAndQuery;
-    use http::{HeaderMap, StatusCode};
     use policies::Moment;
     use proptest::prelude::*;
     use tokio::runtime::Builder;
@@ -302,7 +303,7 @@ mod tests {
     fn numbered(index: usize, body: usize) -> PartRequest {
         PartRequest {
             target: PathAndQuery::try_from(format!("/{index}")).unwrap(),
-            headers: HeaderMap::new(),
+            headers: FieldMap::new(),
             body: CallBody::Whole(vec![b' '; body].into()),
         }
     }

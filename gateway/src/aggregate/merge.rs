@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde_json::json;
 
 use super::answer::{Answer, Failure};
@@ -18,6 +18,7 @@ use super::part::Placement;
 use super::recipe::Recipe;
 use super::shape::Shape;
 use crate::json::{self, Document};
+use crate::message::FieldMap;
 
 /// Makes the answer from `outcomes`, one for each part in declared order.
 ///
@@ -93,7 +94,7 @@ pub fn merge(recipe: &Recipe, mut outcomes: Vec<Outcome>, fields: Option<&Shape>
     let errors = (recipe.errors != Errors::Unlisted && !faults.is_empty()).then(|| list(&faults));
     Ok(Answer {
         status: StatusCode::OK,
-        headers: HeaderMap::new(),
+        headers: FieldMap::new(),
         body: body.write(recipe.wrap.as_deref(), errors.as_ref()),
         faults,
         tag: None,
@@ -341,7 +342,7 @@ mod tests {
 
         let partial = answer_to(&recipe);
         assert_eq!(text(&partial), r#"{"a":1,"b":{"items":[]}}"#);
-        let mut headers = http::HeaderMap::new();
+        let mut headers = crate::message::FieldMap::new();
         partial.write_headers(&mut headers);
         assert_eq!(headers["x-gateway-complete"], "false");
         assert_eq!(headers["cache-control"], "no-store");
@@ -358,7 +359,7 @@ mod tests {
 
         let complete = answer(&recipe, &[Ok("1"), Ok("{}"), Ok("")]).unwrap();
         assert_eq!(text(&complete), r#"{"a":1,"b":{}}"#);
-        let mut headers = http::HeaderMap::new();
+        let mut headers = crate::message::FieldMap::new();
         complete.write_headers(&mut headers);
         assert_eq!(headers["x-gateway-complete"], "true");
         assert_eq!(headers["content-length"], complete.body.len().to_string());
@@ -375,7 +376,7 @@ mod tests {
         let fault = |status| Err(Cause::Status(StatusCode::from_u16(status).unwrap()));
         let failure = answer(&recipe, &[fault(410), fault(404), fault(500)]).unwrap_err();
         assert_eq!((&*failure.part, failure.status().as_u16()), ("b", 404));
-        let mut headers = http::HeaderMap::new();
+        let mut headers = crate::message::FieldMap::new();
         failure.write_headers(&mut headers);
         assert_eq!(headers["x-gateway-complete"], "false");
         assert_eq!(

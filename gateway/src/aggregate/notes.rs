@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use http::response;
+use crate::message::ResponseHead;
 
 use super::cache_control::CombinedCacheControl;
 use super::cached_part::PartUse;
@@ -29,7 +29,7 @@ pub(super) struct Notes {
     pub caching: CombinedCacheControl,
     pub varies: CombinedVary,
     /// Heads of good answers, of the parts whose head is needed later.
-    pub heads: Vec<(usize, response::Parts)>,
+    pub heads: Vec<(usize, ResponseHead)>,
     /// Use of the cache, of the parts that have one.
     pub cached: Vec<PartUse>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use policies::Moment;
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
@@ -18,6 +18,7 @@ use super::merge::merge;
 use super::recipe::Recipe;
 use super::{Answer, Failure};
 use crate::json::{Document, Workspace};
+use crate::message::FieldMap;
 use crate::rejection::Reason;
 use crate::setting::{Configured, SettingId};
 
@@ -244,7 +245,7 @@ proptest! {
             match found {
                 Ok(answer) => {
                     prop_assert!(culprits.is_empty(), "a required part failed: {:?}", culprits);
-                    let mut headers = HeaderMap::new();
+                    let mut headers = FieldMap::new();
                     answer.write_headers(&mut headers);
                     prop_assert_eq!(headers.get_all("proxy-status").iter().count(), failed);
                     let said = headers.get("x-gateway-skipped").map(|names| names.to_str().unwrap());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use smallvec::SmallVec;
 
 use super::draft::OnMissing;
@@ -23,6 +23,7 @@ use super::request::Request;
 use super::when::Subject;
 use crate::call::CallBody;
 use crate::json::{Document, Kind, Selection};
+use crate::message::FieldMap;
 use crate::template::{Found, Placeholder, Sources, Template};
 use crate::wire::aliases;
 
@@ -44,7 +45,7 @@ pub(super) struct Array {
     /// Answers of other parts that may be spliced, by part name.
     answers: SmallVec<[(Arc<str>, Arc<Selection>); 2]>,
     /// Header fields common to all requests.
-    fields: HeaderMap,
+    fields: FieldMap,
 }
 
 impl Array {
@@ -65,7 +66,7 @@ pub(super) enum Element {
 /// One request of a part, with all values filled in.
 pub(super) struct PartRequest {
     pub target: PathAndQuery,
-    pub headers: HeaderMap,
+    pub headers: FieldMap,
     pub body: CallBody,
 }
 
@@ -80,7 +81,7 @@ impl PartRequest {
     }
 }
 
-fn fields_size(fields: &HeaderMap) -> usize {
+fn fields_size(fields: &FieldMap) -> usize {
     fields
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len())
@@ -223,13 +224,10 @@ impl PartCall {
     /// Returns the caller's header fields that the part receives. Fields about the caller's body and about a partial,
     /// conditional or encoded answer are removed, because a part has a body of its own or none, and its answer must be
     /// whole, fresh JSON that the gateway can read.
-    fn onward(&self, request: &Request<'_>) -> HeaderMap {
-        let mut headers = request.headers.clone();
-        let is_gone = |name: &&HeaderName| is_callers_alone(name) || !self.forward.has(name, request.not_taken);
-        let gone: SmallVec<[HeaderName; 8]> = headers.keys().filter(is_gone).cloned().collect();
-        for name in gone {
-            headers.remove(name);
-        }
+    fn onward(&self, request: &Request<'_>) -> FieldMap {
+        let is_taken = |name: &HeaderName| !is_callers_alone(name) && self.forward.has(name, request.not_taken);
+        let taken = request.headers.iter().filter(|(name, _)| is_taken(name));
+        let mut headers: FieldMap = taken.map(|(name, value)| (name.clone(), value.clone())).collect();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         // Without this field, the backend may use any coding (RFC 9110 section 12.5.3).
         aliases::set_alone(
@@ -244,7 +242,7 @@ impl PartCall {
     fn render_once(
         &self,
         part: &Part,
-        fields: HeaderMap,
+        fields: FieldMap,
         sources: &Sources<'_>,
         element: Option<usize>,
         lacks: &dyn Fn(&str, &str),
@@ -292,9 +290,7 @@ impl PartCall {
             Some(template) => {
                 let mut text = String::with_capacity(128);
                 fill(template, &mut text)?;
-                headers
-                    .entry(header::CONTENT_TYPE)
-                    .or_insert(HeaderValue::from_static("application/json"));
+                headers.insert_missing(header::CONTENT_TYPE, || HeaderValue::from_static("application/json"));
                 CallBody::Whole(text.into())
             }
         };

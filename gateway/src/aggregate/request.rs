@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 use policies::Deadline;
 use policies::bulkhead::Entrant;
 
@@ -12,6 +12,7 @@ use crate::cache::responses::CacheCaller;
 use crate::call::endpoints::HashKeys;
 use crate::headers::AddedFields;
 use crate::json::{Document, Reservation, Selection};
+use crate::message::FieldMap;
 use crate::setting::SettingId;
 use crate::template::{Captures, Query};
 
@@ -21,7 +22,7 @@ pub struct Request<'a> {
     pub captures: &'a Captures<'a>,
     pub query: &'a Query<'a>,
     /// Cleaned header fields.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a FieldMap,
     /// Names of fields with credentials that the gateway did not take.
     pub not_taken: &'a [HeaderName],
     /// Fields that each backend gets beside these.

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use http::HeaderValue;
 use http::header::VARY;
-use http::{HeaderMap, HeaderValue};
+
+use crate::message::FieldMap;
 
 /// Lower-case field names of the parts seen so far, sorted.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +19,7 @@ pub(super) struct CombinedVary {
 
 impl CombinedVary {
     /// Adds the field names of one part's answer.
-    pub(super) fn add(&mut self, headers: &HeaderMap) {
+    pub(super) fn add(&mut self, headers: &FieldMap) {
         for line in headers.get_all(VARY) {
             let Ok(line) = line.to_str() else { continue };
             let names = line.split(',').map(|name| name.trim().to_ascii_lowercase());
@@ -45,7 +47,7 @@ mod tests {
             for order in [parts.to_vec(), parts.iter().rev().copied().collect()] {
                 let mut varies = CombinedVary::default();
                 for part in order {
-                    let headers = HeaderMap::from_iter([(VARY, HeaderValue::from_static(part))]);
+                    let headers = FieldMap::from_iter([(VARY, HeaderValue::from_static(part))]);
                     varies.add(&headers);
                 }
                 let value = varies.value();

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use policies::Moment;
 use quick_cache::sync::Cache;
 
@@ -44,6 +44,7 @@ use crate::auth::verifications::Verifications;
 use crate::clock::{self, Now};
 use crate::limits::Charge;
 use crate::limits::reserved::Reserved;
+use crate::message::FieldMap;
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
 use crate::tls::certificate::Certificate;
@@ -369,7 +370,7 @@ impl<K> Authenticator<K> {
     /// A 401 with the failed check, or the reason why a slow check was not made or did not end in time.
     pub async fn identify<'a, 'w>(
         &self,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         access: &Access,
         client: impl Into<Client<'a>>,
         unix_now: u64,
@@ -406,7 +407,7 @@ impl<K> Authenticator<K> {
 
     async fn find<'w>(
         &self,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         access: &Access,
         client: Client<'_>,
         mut unix_now: u64,
@@ -534,7 +535,7 @@ impl<K> Authenticator<K> {
     }
 
     /// Whether any credential of a configured kind is presented, well formed or not.
-    fn is_anything_there(&self, headers: &HeaderMap) -> bool {
+    fn is_anything_there(&self, headers: &FieldMap) -> bool {
         let (tokens, passwords) = (!self.issuers.is_empty(), self.passwords.is_some());
         let presented = Presented::read(headers, self.api_key_header(), tokens, passwords);
         let is_external = self
@@ -631,7 +632,7 @@ impl<K> Authenticator<K> {
     fn look_up(
         &self,
         table: &ExternalTable<K>,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         facts: RequestFacts<'_>,
         unix_now: u64,
     ) -> Result<Looked<K>, LookupFailure> {

@@ -4,8 +4,8 @@
 //! the backend. The API key header is forwarded only under its exact configured name; other spellings are removed,
 //! whatever they hold.
 
+use http::HeaderName;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
 use crate::auth::access::Access;
@@ -13,6 +13,7 @@ use crate::auth::api_key::places::KeyPlaces;
 use crate::auth::caller::Kind;
 use crate::auth::credentials;
 use crate::auth::external::question::QuestionField;
+use crate::message::FieldMap;
 use crate::wire::aliases;
 
 /// Credentials that are forwarded to the backend.
@@ -35,7 +36,7 @@ pub struct CredentialFields<'a> {
 /// Removes the fields that carried the credentials of a request, unless `forward` keeps them.
 ///
 /// `caller` is the kind of the identified caller. All credentials that the route admits have been verified.
-pub fn remove(headers: &mut HeaderMap, fields: CredentialFields<'_>, access: &Access, caller: &Kind, forward: Forward) {
+pub fn remove(headers: &mut FieldMap, fields: CredentialFields<'_>, access: &Access, caller: &Kind, forward: Forward) {
     let CredentialFields { places, external } = fields;
     let everything = forward == Forward::Everything;
     if *caller == Kind::External {
@@ -70,7 +71,7 @@ pub fn remove(headers: &mut HeaderMap, fields: CredentialFields<'_>, access: &Ac
 /// Returns the names of fields that can hold credentials and were not taken as such. The request has been through
 /// [`remove`].
 pub fn not_taken(
-    headers: &HeaderMap,
+    headers: &FieldMap,
     fields: CredentialFields<'_>,
     access: &Access,
     caller: &Kind,
@@ -158,7 +159,7 @@ mod tests {
             .into_iter()
             .zip(left)
         {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             for name in ["x-api-key", "x_api_key", "x-api_key", "x_api-key"] {
                 headers.append(name, HeaderValue::from_static("k"));
             }
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn without_keys_there_is_no_header_of_keys() {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.append("x-api-key", HeaderValue::from_static("k"));
         headers.append("x_api_key", HeaderValue::from_static("k"));
         let fields = CredentialFields {
@@ -254,7 +255,7 @@ mod tests {
     fn what_the_external_service_got_goes() {
         let names = [AUTHORIZATION, HeaderName::from_static("x-session")].map(QuestionField::Header);
         let check = |caller: &str, forward: Forward, expected: &[&str]| {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             for name in ["authorization", "x-session", "x_session", "x-other"] {
                 headers.append(name, HeaderValue::from_static("v"));
             }

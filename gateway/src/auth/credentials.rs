@@ -4,9 +4,10 @@
 //! kinds are read. An `Authorization` field with another scheme belongs to the backend and stays unread.
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::auth::check::Check;
+use crate::message::FieldMap;
 
 /// Credentials of one request, borrowed from its header fields.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(crate) struct Presented<'a> {
 impl<'a> Presented<'a> {
     /// Reads the credentials of the requested kinds. `api_key` is the header field of API keys, if those are requested.
     pub(crate) fn read(
-        headers: &'a HeaderMap,
+        headers: &'a FieldMap,
         api_key: Option<&HeaderName>,
         tokens: bool,
         passwords: bool,
@@ -53,12 +54,12 @@ impl<'a> Presented<'a> {
 }
 
 /// Whether `Authorization` has the scheme `Basic`.
-pub(crate) fn has_password(headers: &HeaderMap) -> bool {
+pub(crate) fn has_password(headers: &FieldMap) -> bool {
     let value = headers.get(AUTHORIZATION);
     value.is_some_and(|value| !matches!(after(b"basic", value), Ok(None)))
 }
 
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Check> {
+fn only<'a>(headers: &'a FieldMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Check> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn headers_carry_what_they_may() {
         let check = |fields: &[(&'static str, &[u8])], expected: Result<Presented<'_>, Check>| {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             for (name, value) in fields {
                 headers.append(*name, HeaderValue::from_bytes(value).unwrap());
             }
@@ -176,12 +177,12 @@ mod tests {
 
     #[test]
     fn kinds_that_are_not_wanted_are_not_read() {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.append("x-api-key", HeaderValue::from_static("k"));
         headers.append("x-api-key", HeaderValue::from_static("k"));
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer"));
         assert_eq!(Presented::read(&headers, None, false, false), Ok(Presented::default()));
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.append(AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
         assert_eq!(Presented::read(&headers, None, true, false), Ok(Presented::default()));
     }

@@ -6,13 +6,14 @@ use http::header::{
     EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, RANGE,
     VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::freshness::date;
+use crate::message::FieldMap;
 
 /// Whether the request asks for something that a stored answer does not decide: a part of the answer, or a condition
 /// that only the backend can check.
-pub fn is_for_backend_alone(headers: &HeaderMap) -> bool {
+pub fn is_for_backend_alone(headers: &FieldMap) -> bool {
     let names = [RANGE, IF_RANGE, IF_MATCH, IF_UNMODIFIED_SINCE];
     names.iter().any(|name| headers.contains_key(name))
 }
@@ -26,7 +27,7 @@ pub struct Conditions {
 
 impl Conditions {
     /// Takes the conditions out of a request.
-    pub fn take(headers: &mut HeaderMap) -> Self {
+    pub fn take(headers: &mut FieldMap) -> Self {
         let none_match = headers.get_all(IF_NONE_MATCH).iter().cloned().collect();
         headers.remove(IF_NONE_MATCH);
         Self {
@@ -36,7 +37,7 @@ impl Conditions {
     }
 
     /// Whether the caller has the answer with these fields already. `If-None-Match` counts alone where it is present.
-    pub fn are_met_by(&self, answer: &HeaderMap) -> bool {
+    pub fn are_met_by(&self, answer: &FieldMap) -> bool {
         if !self.none_match.is_empty() {
             let tag = answer.get(ETAG);
             return self.none_match.iter().any(|line| {
@@ -73,7 +74,7 @@ pub fn entity_tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Writes the conditions by which the backend tells whether a stored answer is still good.
-pub fn ask_again(stored: &HeaderMap, request: &mut HeaderMap) {
+pub fn ask_again(stored: &FieldMap, request: &mut FieldMap) {
     if let Some(tag) = stored.get(ETAG) {
         request.insert(IF_NONE_MATCH, tag.clone());
     }
@@ -83,14 +84,14 @@ pub fn ask_again(stored: &HeaderMap, request: &mut HeaderMap) {
 }
 
 /// Removes these conditions, so that a backend sends the whole answer.
-pub fn ask_for_the_whole(request: &mut HeaderMap) {
+pub fn ask_for_the_whole(request: &mut FieldMap) {
     request.remove(IF_NONE_MATCH);
     request.remove(IF_MODIFIED_SINCE);
 }
 
 /// Returns the fields of a stored answer that the backend has confirmed with a 304 (RFC 9111 section 3.2), or `None` if
 /// the 304 is about another answer.
-pub fn confirmed(stored: &HeaderMap, news: &HeaderMap) -> Option<HeaderMap> {
+pub fn confirmed(stored: &FieldMap, news: &FieldMap) -> Option<FieldMap> {
     // These describe the body, which stays.
     const OF_BODY: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
     if let (Some(old), Some(new)) = (stored.get(ETAG), news.get(ETAG))
@@ -111,7 +112,7 @@ pub fn confirmed(stored: &HeaderMap, news: &HeaderMap) -> Option<HeaderMap> {
 }
 
 /// Returns the targets that the answer to an unsafe request names as changed too, on the same host (RFC 9111 section 4.4).
-pub fn changed_targets(answer: &HeaderMap, host: &str, target: &str) -> Vec<String> {
+pub fn changed_targets(answer: &FieldMap, host: &str, target: &str) -> Vec<String> {
     let names = [LOCATION, CONTENT_LOCATION];
     let values = names.iter().filter_map(|name| answer.get(name)?.to_str().ok());
     values.filter_map(|value| target_of(value, host, target)).collect()
@@ -138,9 +139,9 @@ fn target_of(reference: &str, host: &str, base: &str) -> Option<String> {
 }
 
 /// Returns the fields of a 304 in place of an answer with these fields (RFC 9110 section 15.4.5).
-pub fn unchanged(answer: &HeaderMap) -> HeaderMap {
+pub fn unchanged(answer: &FieldMap) -> FieldMap {
     const KEPT: [HeaderName; 6] = [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
-    let mut headers = HeaderMap::with_capacity(8);
+    let mut headers = FieldMap::with_capacity(8);
     let modified = (!answer.contains_key(ETAG)).then_some(LAST_MODIFIED);
     for name in KEPT.into_iter().chain(modified) {
         for value in answer.get_all(&name) {
@@ -154,8 +155,8 @@ pub fn unchanged(answer: &HeaderMap) -> HeaderMap {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(lines: &[(&'static str, &'static str)]) -> FieldMap {
+        let mut headers = FieldMap::new();
         for (name, value) in lines {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }

@@ -4,8 +4,10 @@
 //! counts as zero; of a repeated directive, the first one counts (section 4.2.1). Directives that name fields
 //! (`private="a"`) count for the whole answer, which is stricter.
 
+use http::HeaderValue;
 use http::header::{CACHE_CONTROL, PRAGMA};
-use http::{HeaderMap, HeaderValue};
+
+use crate::message::FieldMap;
 
 /// Longest lifetime in seconds: larger numbers count as this (RFC 9111 section 1.2.2).
 const LONGEST: u64 = 1 << 31;
@@ -42,7 +44,7 @@ pub struct RequestDirectives {
 }
 
 impl AnswerDirectives {
-    pub fn read(headers: &HeaderMap) -> Self {
+    pub fn read(headers: &FieldMap) -> Self {
         let mut read = Self::default();
         each(headers, |name, value| {
             let seconds = || value.and_then(seconds).unwrap_or(0);
@@ -74,7 +76,7 @@ impl AnswerDirectives {
 
 impl RequestDirectives {
     /// Reads `Cache-Control`, or without it `Pragma: no-cache` (RFC 9111 section 5.4).
-    pub fn read(headers: &HeaderMap) -> Self {
+    pub fn read(headers: &FieldMap) -> Self {
         let mut read = Self::default();
         each(headers, |name, value| {
             if is(name, "no-store") {
@@ -110,7 +112,7 @@ fn is(name: &[u8], wanted: &str) -> bool {
 }
 
 /// Calls `found` with each directive, and with its value where it has one, without quotes.
-fn each<'h>(headers: &'h HeaderMap, mut found: impl FnMut(&'h [u8], Option<&'h [u8]>)) {
+fn each<'h>(headers: &'h FieldMap, mut found: impl FnMut(&'h [u8], Option<&'h [u8]>)) {
     for line in headers.get_all(CACHE_CONTROL) {
         for item in items(line) {
             let equals = item.iter().position(|byte| *byte == b'=');
@@ -168,8 +170,8 @@ pub(super) fn seconds(text: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[&'static str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(lines: &[&'static str]) -> FieldMap {
+        let mut headers = FieldMap::new();
         for line in lines {
             headers.append(CACHE_CONTROL, HeaderValue::from_static(line));
         }
@@ -226,7 +228,7 @@ mod tests {
             (Some(u64::MAX), Some(LONGEST), Some(3))
         );
         assert_eq!(RequestDirectives::read(&headers(&["max-stale=x"])).max_stale, Some(0));
-        let mut pragma = HeaderMap::new();
+        let mut pragma = FieldMap::new();
         pragma.insert(PRAGMA, HeaderValue::from_static("No-Cache"));
         assert!(RequestDirectives::read(&pragma).no_cache);
         pragma.insert(CACHE_CONTROL, HeaderValue::from_static("a"));

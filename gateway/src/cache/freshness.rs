@@ -7,10 +7,11 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{AGE, DATE, ETAG, EXPIRES, LAST_MODIFIED, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use policies::Moment;
 
 use super::directives::{AnswerDirectives, RequestDirectives, items, seconds};
+use crate::message::FieldMap;
 
 /// Times that a route sets for answers that state none themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,7 +80,7 @@ pub enum Use {
 
 impl Freshness {
     fn of(
-        headers: &HeaderMap,
+        headers: &FieldMap,
         said: &AnswerDirectives,
         lifetime: Duration,
         arrival: Arrival,
@@ -167,7 +168,7 @@ impl Freshness {
 }
 
 /// Returns what may be done with the answer to a GET. `None` if it may be used for no other request.
-pub fn storable(status: StatusCode, headers: &HeaderMap, arrival: Arrival, times: &DefaultTimes) -> Option<Storable> {
+pub fn storable(status: StatusCode, headers: &FieldMap, arrival: Arrival, times: &DefaultTimes) -> Option<Storable> {
     let said = AnswerDirectives::read(headers);
     // An answer that is only understood by its status may be stored in spite of `no-store` (section 5.2.2.3).
     let is_forbidden = if said.must_understand {
@@ -209,12 +210,12 @@ pub fn storable(status: StatusCode, headers: &HeaderMap, arrival: Arrival, times
 }
 
 /// Whether the backend can be asked if the answer is still good.
-pub fn can_be_confirmed(headers: &HeaderMap) -> bool {
+pub fn can_be_confirmed(headers: &FieldMap) -> bool {
     headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
 }
 
 /// Returns the lifetime that an answer states (section 4.2.1).
-fn stated_lifetime(headers: &HeaderMap, said: &AnswerDirectives, arrival: Arrival) -> Option<Duration> {
+fn stated_lifetime(headers: &FieldMap, said: &AnswerDirectives, arrival: Arrival) -> Option<Duration> {
     if let Some(seconds) = said.s_maxage.or(said.max_age) {
         return Some(Duration::from_secs(seconds));
     }
@@ -228,7 +229,7 @@ fn stated_lifetime(headers: &HeaderMap, said: &AnswerDirectives, arrival: Arriva
 }
 
 /// Reads the first value of `Age`; anything else than a number counts as zero.
-fn age(headers: &HeaderMap) -> Duration {
+fn age(headers: &FieldMap) -> Duration {
     let first = headers.get(AGE).and_then(|line| items(line).next());
     first.and_then(seconds).map(Duration::from_secs).unwrap_or_default()
 }
@@ -250,15 +251,15 @@ fn is_understood(status: StatusCode) -> bool {
     status.canonical_reason().is_some()
 }
 
-fn names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+fn names(headers: &FieldMap) -> impl Iterator<Item = &[u8]> {
     headers.get_all(VARY).iter().flat_map(items)
 }
 
-fn varies_always(headers: &HeaderMap) -> bool {
+fn varies_always(headers: &FieldMap) -> bool {
     names(headers).any(|name| name == b"*")
 }
 
-fn varies_by_credential(headers: &HeaderMap) -> bool {
+fn varies_by_credential(headers: &FieldMap) -> bool {
     names(headers).any(|name| name.eq_ignore_ascii_case(b"authorization") || name.eq_ignore_ascii_case(b"cookie"))
 }
 
@@ -278,7 +279,7 @@ mod tests {
         }
     }
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn headers(lines: &[(&'static str, &'static str)]) -> FieldMap {
         let lines = lines.iter();
         lines
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use policies::Moment;
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use super::flights::Joined;
 use super::freshness::Arrival;
 use super::responses::{CacheKeys, CacheRequest, CacheTerms, Found, ResponseCache, Step, Verdict};
 use super::store::{AnswerStore, CachedAnswer};
+use crate::message::FieldMap;
 
 const CASES: &str = include_str!("../../../fixtures/vectors/cache_cases.json");
 
@@ -32,13 +33,13 @@ struct Backend<'c> {
 
 struct Seen {
     method: String,
-    headers: HeaderMap,
+    headers: FieldMap,
     saved: Vec<(HeaderName, String)>,
 }
 
 struct Answer {
     status: StatusCode,
-    headers: HeaderMap,
+    headers: FieldMap,
 }
 
 struct World {
@@ -68,7 +69,7 @@ impl World {
         self.wall += time;
     }
 
-    fn request<'a>(&'a self, target: &'a str, headers: &'a HeaderMap) -> CacheRequest<'a> {
+    fn request<'a>(&'a self, target: &'a str, headers: &'a FieldMap) -> CacheRequest<'a> {
         CacheRequest {
             route: &self.route,
             terms: &self.terms,
@@ -93,7 +94,7 @@ impl World {
         step: usize,
         method: &str,
         target: &str,
-        mut headers: HeaderMap,
+        mut headers: FieldMap,
     ) -> Option<Answer> {
         if !matches!(method, "GET" | "HEAD") {
             let answer = backend.ask(self, step, method, target, &headers);
@@ -128,7 +129,7 @@ impl World {
             Step::OnlyStored => {
                 return Some(Answer {
                     status: StatusCode::GATEWAY_TIMEOUT,
-                    headers: HeaderMap::new(),
+                    headers: FieldMap::new(),
                 });
             }
             Step::Ask(found) => found,
@@ -143,7 +144,7 @@ impl World {
         &mut self,
         backend: &mut Backend<'_>,
         step: usize,
-        (method, target, headers): (&str, &str, &HeaderMap),
+        (method, target, headers): (&str, &str, &FieldMap),
         keys: &CacheKeys,
         found: Option<Found>,
         asked: &RequestDirectives,
@@ -209,7 +210,7 @@ impl Backend<'_> {
         step: usize,
         method: &str,
         target: &str,
-        headers: &HeaderMap,
+        headers: &FieldMap,
     ) -> Option<Answer> {
         let config = &self.steps[step]["answer"];
         if let Some(seconds) = config["takes"].as_u64() {
@@ -234,7 +235,7 @@ impl Backend<'_> {
         }
         self.times.resize(step, world.wall);
         self.times.push(world.wall);
-        let mut answer = HeaderMap::new();
+        let mut answer = FieldMap::new();
         let number = self.seen.len() + 1;
         answer.insert("server-request-count", number.into());
         answer.insert("client-request-count", (step + 1).into());
@@ -323,7 +324,7 @@ fn text(value: &Value, wall: SystemTime, _is_old: bool) -> String {
 }
 
 /// Returns the lines of a field, joined as a proxy may join them.
-fn line(headers: &HeaderMap, name: &str) -> Option<String> {
+fn line(headers: &FieldMap, name: &str) -> Option<String> {
     let lines: Vec<String> = headers
         .get_all(name)
         .iter()
@@ -351,7 +352,7 @@ fn run(case: &Value) -> Result<(), String> {
         if let Some(query) = step["query"].as_str() {
             target = format!("{target}?{query}");
         }
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.insert("pragma", HeaderValue::from_static("foo"));
         headers.insert("cache-control", HeaderValue::from_static("nothing-to-see-here"));
         for field in step["ask"].as_array().into_iter().flatten() {
@@ -392,7 +393,7 @@ fn check(
     // The gateway answers for a backend that breaks off.
     let broken = Answer {
         status: StatusCode::BAD_GATEWAY,
-        headers: HeaderMap::new(),
+        headers: FieldMap::new(),
     };
     let answer = answer.unwrap_or(&broken);
     let headers = &answer.headers;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AGE, AUTHORIZATION, COOKIE, DATE, TRANSFER_ENCODING, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use policies::Moment;
 
 use super::conditional;
@@ -19,6 +19,7 @@ use super::flights::{Flights, Joined};
 use super::freshness::{self, Arrival, Audience, DefaultTimes, Storable, Use};
 use super::reuse::{Reuse, UriHandle, UriTable};
 use super::store::{AnswerStore, CachedAnswer, Held, Key, detached_headers};
+use crate::message::FieldMap;
 
 /// Largest number of field names that an answer may vary with.
 const MOST_VARIED: usize = 16;
@@ -83,7 +84,7 @@ pub struct CacheRequest<'a> {
     /// Further text by which the backend distinguishes requests: its name, and the rewritten target.
     pub destination: &'a [String],
     /// Fields as the backend gets them.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a FieldMap,
 }
 
 /// Keys of a request, for each audience.
@@ -183,7 +184,7 @@ impl ResponseCache {
         current.max_by_key(|(found, _)| found.answer.at)
     }
 
-    fn at(&self, key: &Key, headers: &HeaderMap) -> Option<Found> {
+    fn at(&self, key: &Key, headers: &FieldMap) -> Option<Found> {
         match self.store.find(key)? {
             Held::Answer(answer) => Some(Found {
                 key: key.clone(),
@@ -212,7 +213,7 @@ impl ResponseCache {
         request: &CacheRequest<'_>,
         asked: &RequestDirectives,
         found: Option<&Found>,
-        (status, headers): (StatusCode, &HeaderMap),
+        (status, headers): (StatusCode, &FieldMap),
         arrival: Arrival,
     ) -> Verdict {
         if let Some(found) = found {
@@ -237,7 +238,7 @@ impl ResponseCache {
     }
 
     /// Renews a stored answer that the backend has confirmed.
-    fn confirm(&self, request: &CacheRequest<'_>, found: &Found, news: &HeaderMap, arrival: Arrival) -> Verdict {
+    fn confirm(&self, request: &CacheRequest<'_>, found: &Found, news: &FieldMap, arrival: Arrival) -> Verdict {
         let old = &found.answer;
         let (Some(headers), Some(reuse)) = (conditional::confirmed(&old.headers, news), &old.reuse) else {
             // The backend contradicts itself. The stored answer is what the caller can be given.
@@ -279,7 +280,7 @@ impl ResponseCache {
         &self,
         request: &CacheRequest<'_>,
         keys: &CacheKeys,
-        (status, headers, body): (StatusCode, &HeaderMap, Bytes),
+        (status, headers, body): (StatusCode, &FieldMap, Bytes),
         storable: &Storable,
         (uri, arrival): (UriHandle, Arrival),
     ) -> (Found, bool) {
@@ -389,7 +390,7 @@ impl Found {
 
 impl CachedAnswer {
     /// Returns the fields of the answer with its age.
-    pub fn aged_headers(&self, now: Moment) -> HeaderMap {
+    pub fn aged_headers(&self, now: Moment) -> FieldMap {
         let mut headers = self.headers.clone();
         if let Some(reuse) = &self.reuse {
             headers.insert(AGE, reuse.freshness.age(now).as_secs().into());
@@ -479,7 +480,7 @@ pub fn is_failure(status: StatusCode) -> bool {
 }
 
 /// Returns the key of the answer to a request, among those that vary with these fields.
-fn variant(key: &Key, names: &[HeaderName], headers: &HeaderMap) -> Key {
+fn variant(key: &Key, names: &[HeaderName], headers: &FieldMap) -> Key {
     if names.is_empty() {
         return key.clone();
     }
@@ -496,7 +497,7 @@ fn variant(key: &Key, names: &[HeaderName], headers: &HeaderMap) -> Key {
 
 /// Returns the value of a field without what has no meaning: lines and items are joined by single commas. An absent field
 /// differs from an empty one.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+fn joined(headers: &FieldMap, name: &HeaderName) -> Vec<u8> {
     let mut value = Vec::new();
     for line in headers.get_all(name) {
         for item in items(line) {
@@ -512,7 +513,7 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
 
 /// Returns the names of the fields that an answer varies with, each once and in order. `None` if they are too many, or
 /// cannot be read.
-fn varied(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+fn varied(headers: &FieldMap) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
     for name in headers.get_all(VARY).iter().flat_map(items) {
         let name = HeaderName::from_bytes(name).ok()?;
@@ -525,9 +526,9 @@ fn varied(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 }
 
 /// Adds the date to an answer that has none (RFC 9110 section 6.6.1), and removes what belongs to its message.
-fn with_date(mut headers: HeaderMap, arrival: Arrival) -> HeaderMap {
+fn with_date(mut headers: FieldMap, arrival: Arrival) -> FieldMap {
     headers.remove(TRANSFER_ENCODING);
-    headers.entry(DATE).or_insert_with(|| {
+    headers.insert_missing(DATE, || {
         let date = httpdate::fmt_http_date(arrival.wall);
         HeaderValue::try_from(date).expect("a date is visible text")
     });

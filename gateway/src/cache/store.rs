@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use policies::Moment;
 
 use super::reuse::Reuse;
 use super::shares::{Shares, StoredEntry};
+use crate::message::FieldMap;
 
 /// Longest body that is kept, in bytes.
 pub const BODY_LIMIT: usize = 1 << 20;
@@ -75,7 +76,7 @@ pub struct Key(Arc<[u8]>);
 #[derive(Debug, Clone)]
 pub struct CachedAnswer {
     pub status: StatusCode,
-    pub headers: HeaderMap,
+    pub headers: FieldMap,
     pub body: Bytes,
     pub at: Moment,
     /// Terms on which the answer may be used again; `None` for a last good answer, which only covers failures.
@@ -307,10 +308,10 @@ impl Drop for CountedBytes {
 }
 
 /// Copies header fields into new memory.
-pub(super) fn detached_headers(headers: &HeaderMap) -> HeaderMap {
+pub(super) fn detached_headers(headers: &FieldMap) -> FieldMap {
     let length = headers.values().map(HeaderValue::len).sum();
     let mut values = BytesMut::with_capacity(length);
-    let mut copy = HeaderMap::with_capacity(headers.len());
+    let mut copy = FieldMap::with_capacity(headers.len());
     for (name, value) in headers {
         values.extend_from_slice(value.as_bytes());
         let value = HeaderValue::from_maybe_shared(values.split().freeze());
@@ -351,14 +352,14 @@ pub fn is_repeatable(method: &Method) -> bool {
 
 /// Returns whether neither the request nor the answer forbids storing (RFC 9111 section 5.2), and the answer does not
 /// vary with a field that [`Key`] leaves out.
-pub fn may_be_kept(asked: &HeaderMap, answered: &HeaderMap) -> bool {
+pub fn may_be_kept(asked: &FieldMap, answered: &FieldMap) -> bool {
     let no_store = |headers| any_token(headers, &CACHE_CONTROL, |directive| directive == "no-store");
     let varies = any_token(answered, &VARY, |name| name == "*" || is_noise(name));
     !no_store(asked) && !no_store(answered) && !varies
 }
 
 /// Returns whether `is` is true for any token of a list field. Tokens are passed in lower case.
-fn any_token(headers: &HeaderMap, name: &HeaderName, is: impl Fn(&str) -> bool) -> bool {
+fn any_token(headers: &FieldMap, name: &HeaderName, is: impl Fn(&str) -> bool) -> bool {
     headers.get_all(name).iter().any(|line| {
         let text = String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase();
         text.split(',').any(|token| is(token.trim()))
@@ -371,7 +372,7 @@ impl Key {
     ///
     /// All header fields count, except those by which no backend chooses an answer: fields that differ between retries,
     /// and fields that describe how the request travelled.
-    pub fn of(place: &[&str], method: &Method, target: &str, headers: &HeaderMap) -> Self {
+    pub fn of(place: &[&str], method: &Method, target: &str, headers: &FieldMap) -> Self {
         let mut fields: Vec<(&HeaderName, &[u8])> = headers
             .iter()
             .filter(|(name, _)| !is_noise(name.as_str()))
@@ -431,7 +432,7 @@ fn is_noise(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn headers(lines: &[(&'static str, &'static str)]) -> FieldMap {
         lines
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
@@ -466,7 +467,7 @@ mod tests {
     fn what_is_kept_holds_nothing_of_what_it_came_in() {
         let buffer = Bytes::from(vec![b'a'; 1 << 20]);
         let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).expect("a value");
-        let mut fields = HeaderMap::new();
+        let mut fields = FieldMap::new();
         fields.append("etag", value(0..10));
         fields.append("x-one", value(20..21));
         fields.append("x-one", value(30..40));
@@ -494,7 +495,7 @@ mod tests {
     fn kept(at: Moment, body: &'static [u8]) -> CachedAnswer {
         CachedAnswer {
             status: StatusCode::OK,
-            headers: HeaderMap::new(),
+            headers: FieldMap::new(),
             body: Bytes::from_static(body),
             at,
             reuse: None,
@@ -590,7 +591,7 @@ mod tests {
         let of = |tenant| Terms { tenant, ..HOUR };
         let key = |tenant: u64, number: u32| {
             let target = format!("/{tenant}/{number}");
-            Key::of(&["r"], &Method::GET, &target, &HeaderMap::new())
+            Key::of(&["r"], &Method::GET, &target, &FieldMap::new())
         };
         store.keep(key(2, 0), kept(start, b"theirs"), of(2));
         for number in 0..10_000 {
@@ -607,7 +608,7 @@ mod tests {
         let store = AnswerStore::new(64 << 10);
         let start = Moment::ZERO;
         let targets: Vec<String> = (0..1000).map(|n| format!("/{n}")).collect();
-        let key = |target: &str| Key::of(&["r"], &Method::GET, target, &HeaderMap::new());
+        let key = |target: &str| Key::of(&["r"], &Method::GET, target, &FieldMap::new());
         for target in &targets {
             store.keep(key(target), kept(start, &[b' '; 4096]), HOUR);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use policies::Moment;
 use proptest::prelude::*;
 
@@ -14,11 +14,12 @@ use super::flights::{Joined, Landing};
 use super::freshness::{Arrival, Audience};
 use super::responses::{CacheKeys, CacheRequest, CacheTerms, Found, ResponseCache, Step, Verdict};
 use super::store::AnswerStore;
+use crate::message::FieldMap;
 
 const START: Moment = Moment::from_nanos(1 << 42);
 
-fn headers(lines: &[(&str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(lines: &[(&str, &str)]) -> FieldMap {
+    let mut headers = FieldMap::new();
     for (name, value) in lines {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
         headers.append(name, HeaderValue::from_str(value).expect("a value"));

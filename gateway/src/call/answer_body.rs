@@ -52,7 +52,7 @@ impl AnswerBody {
                     return Poll::Ready(match ready!(stream.poll_event(cx)) {
                         Ok(Event::Data(data)) => Some(Ok(Frame::data(data))),
                         Ok(Event::Trailers(fields)) => match fields.to_map() {
-                            Ok(trailers) => Some(Ok(Frame::trailers(trailers))),
+                            Ok(trailers) => Some(Ok(Frame::trailers(trailers.into()))),
                             Err(refusal) => Some(Err(BodyFault::Own(ExchangeError::Refused(refusal)))),
                         },
                         Ok(Event::End) => None,

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use policies::{Deadline, Moment};
 
 use super::answer_body::AnswerBody;
@@ -18,6 +17,7 @@ use super::pool::PoolSettings;
 use super::request::CallBody;
 use super::timer::Timer;
 use super::timing::Timing;
+use crate::message::Response;
 use crate::wire::interim::InterimAnswers;
 
 /// Parameters of an attempt: the endpoint, its pool, and the limits.

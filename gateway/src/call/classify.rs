@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 
 use super::fault::Fault;
 use crate::clock;
 use crate::header_fields::GRPC_RETRY_PUSHBACK_MS;
+use crate::message::FieldMap;
 
 /// Failures after which a call is retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct Repeatable {
 }
 
 impl Repeatable {
-    pub fn admits(&self, method: &Method, headers: &HeaderMap) -> bool {
+    pub fn admits(&self, method: &Method, headers: &FieldMap) -> bool {
         self.methods.contains(method) || self.with_idempotency_key && headers.contains_key("idempotency-key")
     }
 }
@@ -61,7 +62,7 @@ pub(crate) enum Pushback {
 
 /// Returns the pushback of an answer: gRPC's field if there is one, because it is meant for retries; else
 /// `Retry-After`.
-pub(crate) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
+pub(crate) fn pushback(headers: &FieldMap) -> Option<Pushback> {
     let mut grpc = headers.get_all(&GRPC_RETRY_PUSHBACK_MS).into_iter();
     if let Some(value) = grpc.next() {
         return Some(match grpc_wait(value.as_bytes()) {
@@ -73,7 +74,7 @@ pub(crate) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
 }
 
 /// Returns the wait in the answer's `Retry-After`.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &FieldMap) -> Option<Duration> {
     wait_of(headers.get(header::RETRY_AFTER)?.to_str().ok()?, clock::unix_time())
 }
 
@@ -154,7 +155,7 @@ mod tests {
                 let name = http::HeaderName::from_static(name);
                 (name, http::HeaderValue::from_static(value))
             });
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             for (name, value) in fields {
                 headers.append(name, value);
             }

@@ -4,7 +4,9 @@
 //! Invariant: no statement reduces what another one counts. Sums saturate, and an unreadable statement counts as the
 //! route's own cost.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
+
+use crate::message::FieldMap;
 
 /// Stated costs of all answers to one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct StatedCost {
 impl StatedCost {
     /// Removes the statement from an answer's head and adds it. It consists of whole numbers, in one field line or
     /// several, with or without commas between them.
-    pub fn take_from(&mut self, headers: &mut HeaderMap, name: &HeaderName) {
+    pub fn take_from(&mut self, headers: &mut FieldMap, name: &HeaderName) {
         if !headers.contains_key(name) {
             return;
         }
@@ -82,7 +84,7 @@ mod tests {
     fn stated(answers: &[&[&str]]) -> StatedCost {
         let mut all = StatedCost::default();
         for lines in answers {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             for line in *lines {
                 headers.append(NAME, HeaderValue::from_bytes(line.as_bytes()).expect("a value"));
             }

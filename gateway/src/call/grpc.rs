@@ -1,21 +1,22 @@
 //! Determines the status by which a backend is judged for a gRPC call.
 
-use http::{HeaderMap, StatusCode, Version, response};
+use http::{HeaderValue, StatusCode, Version};
 
 use crate::header_fields::GRPC_STATUS;
+use crate::message::{FieldMap, ResponseHead};
 use crate::wire::grpc::is_grpc;
 
 /// gRPC status UNAVAILABLE, which invites a retry.
 const UNAVAILABLE: &[u8] = b"14";
 
-/// Whether a head or trailers carry the status UNAVAILABLE.
-pub(crate) fn is_unavailable(headers: &HeaderMap) -> bool {
-    headers.get(&GRPC_STATUS).is_some_and(|status| status == UNAVAILABLE)
+/// Whether the status in a head or in trailers is UNAVAILABLE.
+pub(crate) fn is_unavailable(status: Option<&HeaderValue>) -> bool {
+    status.is_some_and(|status| status == UNAVAILABLE)
 }
 
 /// Returns the status by which an answer is judged. A gRPC answer whose head carries UNAVAILABLE counts as an HTTP 503.
-pub(crate) fn judged(version: Version, status: StatusCode, headers: &HeaderMap) -> StatusCode {
-    let says_so = version == Version::HTTP_2 && status == StatusCode::OK && is_unavailable(headers);
+pub(crate) fn judged(version: Version, status: StatusCode, headers: &FieldMap) -> StatusCode {
+    let says_so = version == Version::HTTP_2 && status == StatusCode::OK && is_unavailable(headers.get(&GRPC_STATUS));
     if says_so && is_grpc(headers) {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
@@ -23,7 +24,7 @@ pub(crate) fn judged(version: Version, status: StatusCode, headers: &HeaderMap) 
     }
 }
 
-pub(crate) fn judged_head(head: &response::Parts) -> StatusCode {
+pub(crate) fn judged_head(head: &ResponseHead) -> StatusCode {
     judged(head.version, head.status, &head.headers)
 }
 
@@ -33,8 +34,8 @@ mod tests {
 
     use super::*;
 
-    fn headers(kind: &'static str, status: Option<&'static str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(kind: &'static str, status: Option<&'static str>) -> FieldMap {
+        let mut headers = FieldMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(status) = status {
             headers.insert(&GRPC_STATUS, HeaderValue::from_static(status));

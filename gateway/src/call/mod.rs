@@ -40,7 +40,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, Version, header};
+use crate::message::FieldMap;
+use http::{StatusCode, Version, header};
 use policies::balance::Answer as LoadAnswer;
 use policies::breaker::{Asker, Generation, Open, Outcome, Permit, State, Why};
 use policies::retry::Stop;
@@ -683,7 +684,7 @@ const fn detail_of(why: Why) -> Option<&'static str> {
 }
 
 /// Whether the answer is a stream of server-sent events (WHATWG HTML section 9.2), which has no fixed length.
-fn is_event_stream(headers: &HeaderMap) -> bool {
+fn is_event_stream(headers: &FieldMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         value
             .as_bytes()

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{StatusCode, response};
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use policies::Moment;
 use policies::breaker::Generation;
@@ -21,13 +21,15 @@ use super::grpc;
 use super::guards::Slot;
 use super::mirror::{AnswerWatch, MirrorOrder};
 use crate::clock;
+use crate::header_fields::GRPC_STATUS;
+use crate::message::ResponseHead;
 use crate::observe::Outcome;
 use crate::rejection::Reason;
 use crate::wire::slow_caller::Transfer;
 
 /// Head of a backend's answer, and a body that is still being received.
 pub struct Reply {
-    pub head: response::Parts,
+    pub head: ResponseHead,
     /// Boxed, because an answer passes through many stages, and each of them moves it.
     pub body: Box<ReplyBody>,
 }
@@ -154,7 +156,7 @@ impl ReplyBody {
     }
 
     /// Lets the answer, which has this head, be compared with the answer to the copy of its request.
-    pub(super) fn watched(mut self, mirror: &MirrorOrder, head: &response::Parts, backend: &Arc<Backend>) -> Self {
+    pub(super) fn watched(mut self, mirror: &MirrorOrder, head: &ResponseHead, backend: &Arc<Backend>) -> Self {
         self.watch = mirror.watch(backend, head.status, self.incoming.size_hint().lower());
         if self.held.is_none() {
             self.end_watch();
@@ -320,7 +322,10 @@ impl Body for ReplyBody {
                 if let (Some(watch), Some(data)) = (&mut this.watch, frame.data_ref()) {
                     watch.add(data);
                 }
-                if this.is_grpc && frame.trailers_ref().is_some_and(grpc::is_unavailable) {
+                if this.is_grpc
+                    && let Some(trailers) = frame.trailers_ref()
+                    && grpc::is_unavailable(trailers.get(&GRPC_STATUS))
+                {
                     this.fail_late();
                 }
                 if this.incoming.is_end_stream() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment};
 
@@ -17,6 +17,7 @@ use super::http1::AttemptHead;
 use super::mirror::MirrorOrder;
 use super::replay::{Outbound, Replay, Sending};
 use crate::headers::AddedFields;
+use crate::message::FieldMap;
 use crate::setting::SettingId;
 use crate::wire::interim::InterimTarget;
 use crate::wire::slow_caller::Transfer;
@@ -27,7 +28,7 @@ pub struct CallRequest {
     /// Request target as sent on the wire: exactly the path bytes that were authorised.
     pub target: PathAndQuery,
     /// Cleaned fields. They include the gateway's own fields except those of a single attempt.
-    pub headers: HeaderMap,
+    pub headers: FieldMap,
     /// Fields that are sent beside those in `headers`, which has none of their names.
     pub added: AddedFields,
     pub body: CallBody,
@@ -112,7 +113,7 @@ impl CallRequest {
 }
 
 /// Returns the Host of a request with these fields.
-pub(super) fn host_of<'a>(headers: &'a HeaderMap, endpoint: &'a Endpoint, settings: &Settings) -> &'a HeaderValue {
+pub(super) fn host_of<'a>(headers: &'a FieldMap, endpoint: &'a Endpoint, settings: &Settings) -> &'a HeaderValue {
     let own = headers.get(header::HOST).filter(|_| settings.preserve_host);
     own.unwrap_or_else(|| endpoint.host())
 }

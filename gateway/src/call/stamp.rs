@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use smallvec::SmallVec;
 
 use crate::header_fields::{Digits, GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS, number};
+use crate::message::FieldMap;
 
 /// Writes the remaining time, in whole milliseconds rounded down, and the number of the attempt, counted from 1.
 ///
 /// The next attempt overwrites these fields. A gRPC deadline is written only if the caller sent one.
-pub(crate) fn stamp_attempt(headers: &mut HeaderMap, remaining: Duration, attempt: u32) {
+pub(crate) fn stamp_attempt(headers: &mut FieldMap, remaining: Duration, attempt: u32) {
     let milliseconds = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
     headers.insert(&X_REQUEST_TIMEOUT_MS, number(milliseconds));
     let attempt = match attempt {
@@ -44,7 +45,7 @@ mod tests {
 
     #[test]
     fn each_attempt_is_stamped_anew() {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.insert(&GRPC_TIMEOUT, HeaderValue::from_static("1H"));
         for (remaining, attempt, milliseconds, grpc) in [
             (Duration::from_micros(1_999), 1, "1", "1m"),
@@ -56,7 +57,7 @@ mod tests {
             assert_eq!(headers[&X_ATTEMPT], attempt.to_string());
             assert_eq!(headers[&GRPC_TIMEOUT], grpc);
         }
-        let mut plain = HeaderMap::new();
+        let mut plain = FieldMap::new();
         stamp_attempt(&mut plain, Duration::MAX, 1);
         assert_eq!(plain[&X_REQUEST_TIMEOUT_MS], u64::MAX.to_string());
         assert!(!plain.contains_key(&GRPC_TIMEOUT));
@@ -69,7 +70,7 @@ mod tests {
         #[test]
         fn no_more_is_emitted_than_is_left(remaining in prop_oneof![0..1u64 << 40, 0..100_000_000_000_000_000u64]) {
             let remaining = Duration::from_nanos(remaining);
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             headers.insert(&GRPC_TIMEOUT, HeaderValue::from_static("1S"));
             stamp_attempt(&mut headers, remaining, 1);
 

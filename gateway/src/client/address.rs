@@ -8,11 +8,12 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::header::FORWARDED;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::client::embedded_ipv4;
 use crate::header_fields::X_FORWARDED_FOR;
+use crate::message::FieldMap;
 
 /// Maximum number of proxies that are read through. Behind more, the last of these counts as the client.
 const MOST_HOPS: usize = 32;
@@ -68,7 +69,7 @@ impl TrustedProxies {
     ///
     /// The two are never mixed, because a proxy that writes only one of them forwards the other as the client sent it.
     /// An entry that is not an address (`unknown`, an obfuscated name, garbage) ends the reading.
-    pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
+    pub fn client_address(&self, peer: SocketAddr, headers: &FieldMap) -> ClientAddress {
         let peer = peer.ip().to_canonical();
         let trusted_peer = self.contains(peer);
         let (ip, is_known) = if !trusted_peer {
@@ -136,7 +137,7 @@ pub fn key(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
 
 /// Returns the lines of a field, last first. They may hold bytes that are not text; only entries that are read must be
 /// text.
-fn lines<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+fn lines<'h>(headers: &'h FieldMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
     headers.get_all(name).iter().rev().map(HeaderValue::as_bytes)
 }
 
@@ -229,7 +230,7 @@ mod tests {
     }
 
     fn client(peer: &str, lines: &[(&HeaderName, &str)]) -> ClientAddress {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }

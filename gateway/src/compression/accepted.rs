@@ -2,10 +2,10 @@
 //!
 //! Elements that do not fit the grammar are ignored. Where a coding is listed twice, the first one counts.
 
-use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
 use super::Coding;
+use crate::message::FieldMap;
 
 /// Weight of an element without one, in thousandths.
 const FULL: u16 = 1000;
@@ -22,7 +22,7 @@ pub struct AcceptedCodings {
 impl AcceptedCodings {
     /// Reads `Accept-Encoding`. A request without the field may come from a client that knows no coding, so an answer
     /// stays as it is there.
-    pub fn read(headers: &HeaderMap) -> Self {
+    pub fn read(headers: &FieldMap) -> Self {
         let (mut named, mut identity, mut others) = ([None; Coding::ALL.len()], None, None);
         for line in headers.get_all(ACCEPT_ENCODING) {
             for (name, weight) in line.as_bytes().split(|byte| *byte == b',').filter_map(element) {
@@ -93,7 +93,7 @@ mod tests {
     use Coding::{Brotli, Gzip, Zstd};
 
     fn read(lines: &[&str]) -> AcceptedCodings {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for line in lines {
             headers.append(ACCEPT_ENCODING, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }

@@ -4,10 +4,11 @@ use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
     TRAILER, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::media_range::split;
 use super::{Coding, MediaRange};
+use crate::message::FieldMap;
 
 /// Fields that hold for the bytes of the body as they are (RFC 9530, RFC 9421, RFC 1864, RFC 3230).
 const OF_BYTES: [HeaderName; 5] = [
@@ -20,7 +21,7 @@ const OF_BYTES: [HeaderName; 5] = [
 
 /// Whether the answer may be sent in another form: its type is one of `types`, nothing forbids it, and no field would
 /// be wrong afterwards.
-pub(super) fn may_change(headers: &HeaderMap, types: &[MediaRange]) -> bool {
+pub(super) fn may_change(headers: &FieldMap, types: &[MediaRange]) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else {
         return false;
     };
@@ -47,19 +48,19 @@ pub(super) fn is_stream(content_type: &[u8]) -> bool {
         || (kind.eq_ignore_ascii_case(b"application") && starts(b"grpc"))
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
+fn is_encoded(headers: &FieldMap) -> bool {
     let lines = headers.get_all(CONTENT_ENCODING).iter();
     let mut codings = lines.flat_map(items);
     codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Whether `Cache-Control` forbids to change the content (RFC 9111 sections 5.2.1.6 and 5.2.2.6).
-pub(super) fn forbids_changes(headers: &HeaderMap) -> bool {
+pub(super) fn forbids_changes(headers: &FieldMap) -> bool {
     lists(headers, &CACHE_CONTROL, "no-transform")
 }
 
 /// Whether a field lists `item`, without regard to case.
-fn lists(headers: &HeaderMap, name: &HeaderName, item: &str) -> bool {
+fn lists(headers: &FieldMap, name: &HeaderName, item: &str) -> bool {
     let mut items = headers.get_all(name).iter().flat_map(items);
     items.any(|listed| listed.eq_ignore_ascii_case(item.as_bytes()))
 }
@@ -70,14 +71,14 @@ fn items(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Says that the answer depends on what codings the caller accepts.
-pub(super) fn vary(headers: &mut HeaderMap) {
+pub(super) fn vary(headers: &mut FieldMap) {
     if !lists(headers, &VARY, "*") && !lists(headers, &VARY, ACCEPT_ENCODING.as_str()) {
         headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
 }
 
 /// Writes the fields of an answer that is compressed.
-pub(super) fn encode(headers: &mut HeaderMap, coding: Coding) {
+pub(super) fn encode(headers: &mut FieldMap, coding: Coding) {
     headers.insert(CONTENT_ENCODING, coding.value());
     headers.remove(CONTENT_LENGTH);
     // Ranges would count the bytes of the answer as it came.
@@ -86,7 +87,7 @@ pub(super) fn encode(headers: &mut HeaderMap, coding: Coding) {
 }
 
 /// Makes a strong entity tag weak: it stands for other bytes than before (RFC 9110 section 8.8.1).
-pub(super) fn weaken(headers: &mut HeaderMap) {
+pub(super) fn weaken(headers: &mut FieldMap) {
     let Some(tag) = headers.get_mut(ETAG) else { return };
     if tag.as_bytes().starts_with(b"\"")
         && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())
@@ -96,7 +97,7 @@ pub(super) fn weaken(headers: &mut HeaderMap) {
 }
 
 /// Whether a caller's `If-None-Match` holds the answer's tag in weak form only.
-pub(super) fn is_known_weakly(headers: &HeaderMap, held: &[HeaderValue]) -> bool {
+pub(super) fn is_known_weakly(headers: &FieldMap, held: &[HeaderValue]) -> bool {
     let Some(tag) = headers
         .get(ETAG)
         .map(HeaderValue::as_bytes)

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use http::header::IF_NONE_MATCH;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::{AcceptedCodings, Coding, Compression, Encoder, fields};
+use crate::message::FieldMap;
 
 /// The compression of one answer, prepared once the route is known.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub struct PendingCompression {
 impl PendingCompression {
     /// Reads the request. An HTTP/1.0 caller, to which only the end of the connection shows that an answer is whole, and
     /// a caller that forbids changes get answers as they are.
-    pub fn begin(rules: &Arc<Compression>, method: &Method, version: Version, request: &HeaderMap) -> Self {
+    pub fn begin(rules: &Arc<Compression>, method: &Method, version: Version, request: &FieldMap) -> Self {
         let accepted = AcceptedCodings::read(request);
         let takes_codings = version >= Version::HTTP_11 && !fields::forbids_changes(request);
         Self {
@@ -45,7 +46,7 @@ impl PendingCompression {
 
     /// Decides on an answer with these fields and this length of its body, and changes the fields. Returns the encoder for
     /// the body if it is to be compressed. An answer to HEAD has the fields of the one to GET.
-    pub fn apply(&self, status: StatusCode, headers: &mut HeaderMap, length: Option<u64>) -> Option<Encoder> {
+    pub fn apply(&self, status: StatusCode, headers: &mut FieldMap, length: Option<u64>) -> Option<Encoder> {
         if status == StatusCode::NOT_MODIFIED {
             // The caller holds an answer that was compressed, and knows it by its weak tag.
             if fields::is_known_weakly(headers, &self.held) {
@@ -84,8 +85,8 @@ mod tests {
     use crate::compression::MediaRange;
     use crate::compression::encoder::tests::rules;
 
-    fn map(fields: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn map(fields: &[(&str, &str)]) -> FieldMap {
+        let mut headers = FieldMap::new();
         for (name, value) in fields {
             headers.append(
                 HeaderName::from_bytes(name.as_bytes()).unwrap(),
@@ -95,7 +96,7 @@ mod tests {
         headers
     }
 
-    fn shown(headers: &HeaderMap) -> Vec<String> {
+    fn shown(headers: &FieldMap) -> Vec<String> {
         let mut shown: Vec<_> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))

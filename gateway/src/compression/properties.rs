@@ -1,12 +1,13 @@
 //! What holds for every request, answer and way in which a body arrives.
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
-use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
 use super::encoder::tests::{decoded, rules};
 use super::{AcceptedCodings, Coding, Encoder, PIECE};
+use crate::message::FieldMap;
 
 /// An element of a list, well written: name and weight in thousandths.
 fn elements() -> impl Strategy<Value = Vec<(&'static str, Option<u16>)>> {
@@ -51,7 +52,7 @@ proptest! {
         elements in elements(),
         offered in prop::sample::subsequence(Coding::ALL.to_vec(), 0..=3).prop_shuffle(),
     ) {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::try_from(text(&elements)).unwrap());
         let chosen = AcceptedCodings::read(&headers).choose(&offered);
         let weight = |name: &str| weight(&elements, name);
@@ -75,7 +76,7 @@ proptest! {
     #[test]
     fn no_request_is_misread(line in prop::collection::vec(any::<u8>(), 0..60)) {
         if let Ok(value) = HeaderValue::from_bytes(&line) {
-            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, value)]);
+            let headers = FieldMap::from_iter([(ACCEPT_ENCODING, value)]);
             let accepted = AcceptedCodings::read(&headers);
             if let Some(coding) = accepted.choose(&Coding::ALL) {
                 let text = String::from_utf8_lossy(&line).to_ascii_lowercase();

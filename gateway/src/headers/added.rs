@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 use http::header::FORWARDED;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::value_text::ValueText;
 use super::{
     TRACEPARENT, X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_TENANT_ID, X_TENANT_TIER,
 };
+use crate::message::FieldMap;
 
 /// Which header fields the gateway adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,7 @@ impl AddedFields {
     }
 
     /// Inserts the fields in place of those that have the same names.
-    pub fn insert_into(&self, headers: &mut HeaderMap) {
+    pub fn insert_into(&self, headers: &mut FieldMap) {
         for (name, value) in self.iter() {
             headers.insert(name, value);
         }
@@ -119,7 +120,7 @@ mod tests {
         let added = AddedFields::take(&mut text);
         assert_eq!(added.as_lines(), b"x-tenant-id: acme: one\r\ntraceparent: \r\n");
 
-        let mut map = HeaderMap::new();
+        let mut map = FieldMap::new();
         map.insert(&X_TENANT_ID, HeaderValue::from_static("another"));
         added.insert_into(&mut map);
         assert_eq!(lines(&map, "x-tenant-id"), ["acme: one"]);

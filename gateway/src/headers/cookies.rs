@@ -1,10 +1,11 @@
 //! Reads single cookies of a request (RFC 6265 section 4.2.1).
 
-use http::HeaderMap;
 use http::header::COOKIE;
 
+use crate::message::FieldMap;
+
 /// Returns the value of the first cookie with this name, without the quotes that may stand around it.
-pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+pub fn cookie<'h>(headers: &'h FieldMap, name: &str) -> Option<&'h [u8]> {
     let lines = headers.get_all(COOKIE).iter();
     let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     pairs.find_map(|pair| {
@@ -25,7 +26,7 @@ mod tests {
     #[test]
     fn a_cookie_is_found_by_its_whole_name() {
         let check = |lines: &[&'static str], expected: Option<&str>| {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             for line in lines {
                 headers.append(COOKIE, HeaderValue::from_static(line));
             }

@@ -13,8 +13,9 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
     ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 
+use crate::message::FieldMap;
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
 
@@ -49,7 +50,7 @@ pub enum Verdict {
 }
 
 /// Returns the method that a preflight asks for, or `None` if the request is no preflight.
-pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Method> {
+pub fn preflight(method: &Method, headers: &FieldMap) -> Option<Method> {
     if *method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
         return None;
     }
@@ -58,7 +59,7 @@ pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Method> {
 
 impl Cors {
     /// Decides whether the request's origin is allowed. Several `Origin` lines count as none.
-    pub fn judge(&self, headers: &HeaderMap) -> Verdict {
+    pub fn judge(&self, headers: &FieldMap) -> Verdict {
         let mut lines = headers.get_all(ORIGIN).iter();
         match (lines.next(), lines.next(), &self.origins) {
             (None, ..) | (_, Some(_), _) => Verdict::Silent,
@@ -75,11 +76,11 @@ impl Cors {
     ///
     /// # Errors
     /// [`Rejection::OriginNotAllowed`] if the origin is not allowed.
-    pub fn grant(&self, verdict: &Verdict) -> Result<HeaderMap, Rejection> {
+    pub fn grant(&self, verdict: &Verdict) -> Result<FieldMap, Rejection> {
         let Verdict::Allowed(_) = verdict else {
             return Err(Rejection::OriginNotAllowed(self.setting));
         };
-        let mut fields = HeaderMap::with_capacity(8);
+        let mut fields = FieldMap::with_capacity(8);
         fields.insert(ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
         fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, self.request_headers.clone());
         fields.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
@@ -91,7 +92,7 @@ impl Cors {
     ///
     /// # Errors
     /// [`Rejection::OriginNotAllowed`] if `Origin` is present and not allowed.
-    pub fn demand(&self, verdict: &Verdict, headers: &HeaderMap) -> Result<(), Rejection> {
+    pub fn demand(&self, verdict: &Verdict, headers: &FieldMap) -> Result<(), Rejection> {
         match verdict {
             Verdict::Silent if headers.contains_key(ORIGIN) => Err(Rejection::OriginNotAllowed(self.setting)),
             _ => Ok(()),
@@ -104,7 +105,7 @@ impl Cors {
     }
 
     /// Puts the CORS fields into an answer of the route, in place of those that it has.
-    pub fn stamp(&self, verdict: &Verdict, is_preflight: bool, headers: &mut HeaderMap) {
+    pub fn stamp(&self, verdict: &Verdict, is_preflight: bool, headers: &mut FieldMap) {
         for name in [
             ACCESS_CONTROL_ALLOW_ORIGIN,
             ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -127,7 +128,7 @@ impl Cors {
 }
 
 /// Adds `Origin` to `Vary`, unless it lists `Origin` or `*`.
-pub(crate) fn vary_by_origin(headers: &mut HeaderMap) {
+pub(crate) fn vary_by_origin(headers: &mut FieldMap) {
     let listed = headers.get_all(VARY).iter().any(|line| {
         line.as_bytes()
             .split(|&byte| byte == b',')
@@ -163,7 +164,7 @@ mod tests {
         Origins::These(origins.iter().map(|origin| HeaderValue::from_static(origin)).collect())
     }
 
-    fn from(origins: &[&str]) -> HeaderMap {
+    fn from(origins: &[&str]) -> FieldMap {
         origins
             .iter()
             .map(|origin| (ORIGIN, HeaderValue::from_str(origin).expect("a value")))
@@ -202,7 +203,7 @@ mod tests {
 
     /// Returns all CORS fields as `name: value`, sorted.
     fn said(cors: &Cors, origin: &[&str], before: &[(&'static str, &'static str)]) -> Vec<String> {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (name, value) in before {
             headers.append(*name, HeaderValue::from_static(value));
         }

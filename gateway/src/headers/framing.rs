@@ -4,9 +4,10 @@
 //! themselves in every HTTP version.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Method, Uri, Version};
 
 use crate::headers::{Rejection, TE, TRANSFER_ENCODING, malformed};
+use crate::message::FieldMap;
 use crate::setting::SettingId;
 
 /// Checks the number of field lines, at most `most`, and every field that says where the body ends.
@@ -16,7 +17,7 @@ use crate::setting::SettingId;
 /// than one `chunked` on HTTP/1.1 (the chunks were decoded, and the other codings would be lost), for a
 /// `Content-Length` that is not one plain number or stands beside a transfer coding, and for a connection-specific
 /// field on HTTP/2 (RFC 9113 section 8.2.2).
-pub fn check(version: Version, headers: &HeaderMap, most: usize) -> Result<(), Rejection> {
+pub fn check(version: Version, headers: &FieldMap, most: usize) -> Result<(), Rejection> {
     if headers.len() > most {
         return Err(Rejection::HeadersTooLarge(SettingId::HEAD_FIELDS));
     }
@@ -57,7 +58,7 @@ pub fn check_size(
     version: Version,
     method: &Method,
     target: &Uri,
-    headers: &HeaderMap,
+    headers: &FieldMap,
     most: usize,
 ) -> Result<(), Rejection> {
     const OF_FIELD: usize = 32;
@@ -79,7 +80,7 @@ pub fn check_size(
 }
 
 /// Whether there is no transfer coding, or exactly one `chunked`.
-pub(crate) fn is_chunked_or_absent(headers: &HeaderMap) -> bool {
+pub(crate) fn is_chunked_or_absent(headers: &FieldMap) -> bool {
     let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
     match (lines.next(), lines.next()) {
         (None, _) => true,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use http::header::EXPECT;
-use http::{HeaderMap, HeaderName};
 
 use crate::header_fields::{GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
 use crate::headers::{Rejection, TE, lists, malformed};
+use crate::message::FieldMap;
 
 /// Wishes of a caller that are for the gateway, not for the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,7 +24,7 @@ pub struct RequestHints {
 }
 
 impl RequestHints {
-    pub(crate) fn read(headers: &HeaderMap, trusted_peer: bool) -> Result<Self, Rejection> {
+    pub(crate) fn read(headers: &FieldMap, trusted_peer: bool) -> Result<Self, Rejection> {
         let attempt = || headers.get(&X_ATTEMPT)?.to_str().ok()?.parse::<u32>().ok();
         Ok(Self {
             deadline: wanted_deadline(headers)?,
@@ -39,14 +40,14 @@ impl RequestHints {
 /// # Errors
 /// [`Rejection::MalformedRequest`] for a field that is repeated or not a number; a gRPC timeout is at most eight digits
 /// and a unit (PROTOCOL-HTTP2, *Timeout*). An unreadable deadline must not count as none.
-pub fn wanted_deadline(headers: &HeaderMap) -> Result<Option<Duration>, Rejection> {
+pub fn wanted_deadline(headers: &FieldMap) -> Result<Option<Duration>, Rejection> {
     let timeout = only(headers, &X_REQUEST_TIMEOUT_MS, milliseconds)?;
     let grpc = only(headers, &GRPC_TIMEOUT, grpc_timeout)?;
     Ok(timeout.into_iter().chain(grpc).min())
 }
 
 fn only(
-    headers: &HeaderMap,
+    headers: &FieldMap,
     name: &HeaderName,
     read: impl Fn(&[u8]) -> Option<Duration>,
 ) -> Result<Option<Duration>, Rejection> {

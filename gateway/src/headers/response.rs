@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use crate::message::FieldMap;
 
 use crate::headers::Scheme;
 use crate::headers::cors::{self, Cors, Verdict};
@@ -35,7 +35,7 @@ pub struct PendingResponseHeaders {
 }
 
 impl PendingResponseHeaders {
-    pub fn begin(finish: &Arc<ResponseHeaders>, request: &HeaderMap, is_preflight: bool) -> Self {
+    pub fn begin(finish: &Arc<ResponseHeaders>, request: &FieldMap, is_preflight: bool) -> Self {
         let verdict = finish.cors.as_ref().map_or(Verdict::Silent, |cors| cors.judge(request));
         Self {
             finish: Arc::clone(finish),
@@ -50,7 +50,7 @@ impl PendingResponseHeaders {
     /// the first of `all` that allows the request's origin, else the first one. `None` if `all` is empty.
     pub fn of_first_allowed(
         all: &[(usize, &Arc<Cors>)],
-        request: &HeaderMap,
+        request: &FieldMap,
         is_preflight: bool,
     ) -> Option<(usize, Self)> {
         let judged = all.iter().map(|(index, cors)| (*index, *cors, cors.judge(request)));
@@ -83,7 +83,7 @@ impl PendingResponseHeaders {
         }
     }
 
-    pub fn apply(&self, scheme: Scheme, headers: &mut HeaderMap) {
+    pub fn apply(&self, scheme: Scheme, headers: &mut FieldMap) {
         self.finish.rules.apply(headers, &self.filled);
         if let Some(security) = self.finish.security {
             security.stamp(scheme, headers);

@@ -3,9 +3,10 @@
 //! Invariant: no rule changes a field that belongs to one connection, frames a message, or is the gateway's statement
 //! on the caller. [`may_be_changed`] tells which fields are open to rules; a plan only holds rules for those.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::headers::{self, Kind};
+use crate::message::FieldMap;
 use crate::template::{Placeholder, Sources, Template};
 use crate::wire::aliases;
 
@@ -115,7 +116,7 @@ impl HeaderRules {
     /// name that backends may read as the same, such as one with underscores for hyphens. Where a value is missing, the
     /// field is left out, and a field that was to be set is removed, so that no value from elsewhere stands in its
     /// place.
-    pub fn apply(&self, headers: &mut HeaderMap, filled: &[Option<HeaderValue>]) {
+    pub fn apply(&self, headers: &mut FieldMap, filled: &[Option<HeaderValue>]) {
         let mut filled = filled.iter();
         let mut value_of = |value: &FieldValue| match value {
             FieldValue::Fixed(value) => Some(value.clone()),
@@ -185,7 +186,7 @@ mod tests {
             ..HeaderRules::default()
         };
         assert!(rules.has_templates() && rules.uses_claims());
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (field, text) in [("x-caller", "ada"), ("x-login", "forged"), ("x-more", "own")] {
             headers.append(field, value(text));
         }
@@ -209,7 +210,7 @@ mod tests {
         );
         // A value cannot begin another line.
         let query = Query::new(Some("q=a%0d%0ax-evil:%201"));
-        let filled = rules.fill(&Sources::of_request(&captures, &query, &HeaderMap::new(), None));
+        let filled = rules.fill(&Sources::of_request(&captures, &query, &FieldMap::new(), None));
         assert!(filled.iter().all(Option::is_none), "{filled:?}");
     }
 
@@ -221,7 +222,7 @@ mod tests {
             set: [(name("fixed"), fixed("1")), (name("fresh"), fixed("2"))].into(),
             add: [(name("more"), fixed("c"))].into(),
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (field, text) in [
             ("gone", "x"),
             ("old", "a"),
@@ -256,7 +257,7 @@ mod tests {
             set: [(name("x-edge"), fixed("1"))].into(),
             add: [(name("x-more"), fixed("2"))].into(),
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for field in [
             "x_debug", "x-debug", "x_old", "x-old", "x_new", "x_edge", "x-edge", "x_more", "x_other",
         ] {

@@ -7,9 +7,10 @@
 use http::header::{
     CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::headers::Scheme;
+use crate::message::FieldMap;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecurityHeaders {
@@ -20,14 +21,14 @@ pub enum SecurityHeaders {
 }
 
 impl SecurityHeaders {
-    pub fn stamp(self, scheme: Scheme, headers: &mut HeaderMap) {
+    pub fn stamp(self, scheme: Scheme, headers: &mut FieldMap) {
         for (name, value) in self.fields() {
-            headers.entry(name).or_insert(HeaderValue::from_static(value));
+            headers.insert_missing(name, || HeaderValue::from_static(value));
         }
         if scheme == Scheme::Https {
-            headers
-                .entry(STRICT_TRANSPORT_SECURITY)
-                .or_insert(HeaderValue::from_static("max-age=31536000"));
+            headers.insert_missing(STRICT_TRANSPORT_SECURITY, || {
+                HeaderValue::from_static("max-age=31536000")
+            });
         }
     }
 
@@ -56,7 +57,7 @@ mod tests {
 
     #[test]
     fn an_answer_keeps_its_own_word() {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
         SecurityHeaders::Api.stamp(Scheme::Http, &mut headers);
         assert_eq!(headers[X_FRAME_OPTIONS], "SAMEORIGIN");

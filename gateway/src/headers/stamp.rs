@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::header::{CONNECTION, FORWARDED, TE};
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderName, HeaderValue, Version};
 use smallvec::SmallVec;
 
 use super::added::put_line;
 use super::value_text::ValueText;
 use crate::client::address::ClientAddress;
 use crate::headers::{X_CALLER_ID, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_TENANT_ID, X_TENANT_TIER};
+use crate::message::FieldMap;
 
 /// The scheme by which a request came to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub fn put_identity(text: &mut ValueText, tenant: &HeaderValue, tier: &HeaderVal
 }
 
 /// Asks the backend for trailers. HTTP/1.1 needs `TE` in `Connection` (RFC 9110 section 10.1.4); HTTP/2 forbids it.
-pub fn stamp_trailers(headers: &mut HeaderMap, version: Version) {
+pub fn stamp_trailers(headers: &mut FieldMap, version: Version) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     if version < Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
@@ -104,7 +105,7 @@ impl AddressText {
 /// Only the list that the client's address was read from is continued (see
 /// [`TrustedProxies::client_address`](crate::client::address::TrustedProxies::client_address)); the other list may come
 /// from the client and is written anew.
-pub fn continue_forwarded(headers: &mut HeaderMap, client: &ClientAddress, scheme: Scheme, host: &str) {
+pub fn continue_forwarded(headers: &mut FieldMap, client: &ClientAddress, scheme: Scheme, host: &str) {
     if !headers.contains_key(&X_FORWARDED_PROTO) {
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
     }
@@ -145,7 +146,7 @@ const FITS: &str = "writing to a String cannot fail";
 
 /// Joins the lines of a list field, ready for another element; empty if a line is not text. Empty elements (RFC 9110
 /// section 5.6.1.2) at the ends of a line are dropped.
-fn list_so_far(headers: &HeaderMap, name: &HeaderName) -> String {
+fn list_so_far(headers: &FieldMap, name: &HeaderName) -> String {
     let mut list = String::with_capacity(64);
     for line in headers.get_all(name) {
         let Ok(line) = line.to_str() else { return String::new() };
@@ -168,7 +169,7 @@ fn put_parameter(name: &str, value: &str, put: impl FnMut(&str)) {
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: &'static HeaderName, text: String) {
+fn insert(headers: &mut FieldMap, name: &'static HeaderName, text: String) {
     // Received values are valid, and the gateway adds printable ASCII only.
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(name, value);
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn trailers_and_identity_are_said() {
-        let mut plain = HeaderMap::new();
+        let mut plain = FieldMap::new();
         stamp_trailers(&mut plain, Version::HTTP_11);
         assert_eq!(
             (lines(&plain, "te"), lines(&plain, "connection")),

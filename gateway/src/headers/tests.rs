@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use crate::headers::*;
 
-pub(crate) fn map(lines: &[(&str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+pub(crate) fn map(lines: &[(&str, &str)]) -> FieldMap {
+    let mut headers = FieldMap::new();
     for (name, value) in lines {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
@@ -14,7 +14,7 @@ pub(crate) fn map(lines: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-pub(crate) fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
+pub(crate) fn lines(headers: &FieldMap, name: &str) -> Vec<String> {
     headers
         .get_all(name)
         .iter()
@@ -48,7 +48,7 @@ fn cleaned(given: &[(&str, &str)], trusted_peer: bool) -> Vec<String> {
     names(&headers)
 }
 
-fn names(headers: &HeaderMap) -> Vec<String> {
+fn names(headers: &FieldMap) -> Vec<String> {
     let mut names: Vec<_> = headers.keys().map(ToString::to_string).collect();
     names.sort_unstable();
     names

@@ -5,11 +5,12 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
 use super::added::put_line;
 use super::value_text::ValueText;
 use crate::headers::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
+use crate::message::FieldMap;
 
 /// Id of the trace that a request belongs to. It is written as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub struct Trace {
 impl Trace {
     /// Reads the caller's trace, or starts one; `sampled` is the flag of a new one. A `traceparent` that is unreadable or
     /// repeated counts as none (W3C Trace Context).
-    pub fn read_or_start(headers: &HeaderMap, sampled: bool) -> Self {
+    pub fn read_or_start(headers: &FieldMap, sampled: bool) -> Self {
         let mut lines = headers.get_all(&TRACEPARENT).iter();
         let (first, second) = (lines.next(), lines.next());
         let was_sent = first.is_some();
@@ -71,7 +72,7 @@ impl Trace {
     }
 
     /// Returns the id of the span that the caller's trace names; `None` without a readable trace of the caller.
-    pub fn parent(headers: &HeaderMap) -> Option<u64> {
+    pub fn parent(headers: &FieldMap) -> Option<u64> {
         let mut lines = headers.get_all(&TRACEPARENT).iter();
         let (line, None) = (lines.next()?.as_bytes(), lines.next()) else {
             return None;
@@ -96,7 +97,7 @@ impl Trace {
     }
 
     /// Writes the trace with the span of the gateway, and removes the caller's. A `tracestate` of another trace is removed.
-    pub fn write(&self, headers: &mut HeaderMap, text: &mut ValueText) {
+    pub fn write(&self, headers: &mut FieldMap, text: &mut ValueText) {
         if !self.is_callers {
             headers.remove(&TRACESTATE);
         }
@@ -112,7 +113,7 @@ impl Trace {
 }
 
 /// Gives the trace of a request to a backend a span of its own, and returns its id; `None` if the request has no trace.
-pub fn renew_span(headers: &mut HeaderMap) -> Option<u64> {
+pub fn renew_span(headers: &mut FieldMap) -> Option<u64> {
     let field = headers.get_mut(&TRACEPARENT)?;
     let mut value: [u8; 55] = field.as_bytes().try_into().ok()?;
     let span = fastrand::u64(1..);
@@ -123,7 +124,7 @@ pub fn renew_span(headers: &mut HeaderMap) -> Option<u64> {
 
 /// Returns the caller's `x-request-id` if it has 1 to 128 letters, digits, `.`, `_` and `-`; else inserts a new one and
 /// returns that. Returns also whether it is new.
-pub fn request_id(headers: &mut HeaderMap, text: &mut ValueText) -> (HeaderValue, bool) {
+pub fn request_id(headers: &mut FieldMap, text: &mut ValueText) -> (HeaderValue, bool) {
     let mut lines = headers.get_all(&X_REQUEST_ID).iter();
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     match (lines.next(), lines.next()) {
@@ -170,7 +171,7 @@ mod tests {
     use crate::headers::AddedFields;
     use crate::headers::tests::{lines, map};
 
-    fn write(trace: &Trace, headers: &mut HeaderMap) {
+    fn write(trace: &Trace, headers: &mut FieldMap) {
         let mut text = ValueText::default();
         trace.write(headers, &mut text);
         for (name, value) in AddedFields::take(&mut text).iter() {

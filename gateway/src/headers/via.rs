@@ -3,7 +3,9 @@
 //! Each gateway has its own pseudonym, so that one gateway behind another is not taken for a loop.
 
 use http::header::VIA;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderValue, Version};
+
+use crate::message::FieldMap;
 
 /// The gateway's entry in `Via` (RFC 9110 section 7.6.3), prepared for each HTTP version that a message can come in.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ impl Via {
     }
 
     /// Whether the message has passed through this gateway before.
-    pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_in(&self, headers: &FieldMap) -> bool {
         let is_ours = |entry: &str| {
             let received_by = entry.split_ascii_whitespace().nth(1);
             received_by.is_some_and(|name| name.eq_ignore_ascii_case(&self.pseudonym))

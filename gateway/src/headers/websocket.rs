@@ -14,10 +14,10 @@ use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 
 use crate::headers::lists;
+use crate::message::{FieldMap, RequestHead};
 use crate::rejection::Rejection;
 use crate::wire::websocket::accept;
 
@@ -34,14 +34,14 @@ pub struct Handshake {
 }
 
 /// Turns an extended CONNECT for a WebSocket into a GET; the protocol that it asks for stays in the extensions.
-pub fn unfold(head: &mut Parts) {
+pub fn unfold(head: &mut RequestHead) {
     if head.method == Method::CONNECT && asks_on_stream(head) {
         head.method = Method::GET;
     }
 }
 
 /// Whether the request asks for a WebSocket on an HTTP/2 stream.
-pub fn asks_on_stream(head: &Parts) -> bool {
+pub fn asks_on_stream(head: &RequestHead) -> bool {
     head.extensions
         .get::<Protocol>()
         .is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
@@ -53,7 +53,7 @@ impl Handshake {
     /// # Errors
     /// [`Rejection::WebSocketVersion`] for another version than 13, and [`Rejection::MalformedRequest`] for a handshake that
     /// RFC 6455 section 4.2.1 does not allow, or that has a body.
-    pub fn read(head: &Parts) -> Result<Option<Self>, Rejection> {
+    pub fn read(head: &RequestHead) -> Result<Option<Self>, Rejection> {
         let headers = &head.headers;
         let of_stream = asks_on_stream(head);
         if !of_stream
@@ -90,7 +90,7 @@ impl Handshake {
     }
 
     /// Adds the handshake to a request whose hop-by-hop fields are removed.
-    pub fn stamp(&self, headers: &mut HeaderMap) {
+    pub fn stamp(&self, headers: &mut FieldMap) {
         stamp_upgrade(headers);
         headers.insert(SEC_WEBSOCKET_KEY, self.key.clone());
     }
@@ -100,7 +100,7 @@ impl Handshake {
     ///
     /// # Errors
     /// The fault in the answer, for the log (RFC 6455 section 4.1).
-    pub fn check(&self, sent: &HeaderMap, answer: &HeaderMap) -> Result<(), &'static str> {
+    pub fn check(&self, sent: &FieldMap, answer: &FieldMap) -> Result<(), &'static str> {
         let switches = only(answer, &UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
             && lists(answer, &CONNECTION, "upgrade")
             && only(answer, &SEC_WEBSOCKET_ACCEPT).is_some_and(|told| told == self.accept.as_str());
@@ -118,7 +118,7 @@ impl Handshake {
 }
 
 /// Whether the answer chooses no subprotocol, or exactly one that was offered by the same name.
-fn has_offered_protocol(sent: &HeaderMap, answer: &HeaderMap) -> bool {
+fn has_offered_protocol(sent: &FieldMap, answer: &FieldMap) -> bool {
     if !answer.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return true;
     }
@@ -131,7 +131,7 @@ fn has_offered_protocol(sent: &HeaderMap, answer: &HeaderMap) -> bool {
 }
 
 /// Whether all extensions in the answer were offered. Their parameters are left to both ends.
-fn has_offered_extensions(sent: &HeaderMap, answer: &HeaderMap) -> bool {
+fn has_offered_extensions(sent: &FieldMap, answer: &FieldMap) -> bool {
     let mut lines = answer.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
     let offers = |name: &&[u8]| {
         let mut lines = sent.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
@@ -163,7 +163,7 @@ fn extensions(line: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Adds the upgrade fields to a request or an answer whose hop-by-hop fields are removed.
-pub fn stamp_upgrade(headers: &mut HeaderMap) {
+pub fn stamp_upgrade(headers: &mut FieldMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
@@ -174,7 +174,7 @@ fn fresh_key() -> HeaderValue {
     HeaderValue::try_from(STANDARD.encode(nonce)).expect("base64 is a header value")
 }
 
-fn only<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h HeaderValue> {
+fn only<'h>(headers: &'h FieldMap, name: &header::HeaderName) -> Option<&'h HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     lines.next().filter(|_| lines.next().is_none())
 }
@@ -191,7 +191,7 @@ mod tests {
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-    fn map(text: &str) -> HeaderMap {
+    fn map(text: &str) -> FieldMap {
         let line = |line: &str| {
             let (name, value) = line.trim().split_once(": ").expect("a field");
             (
@@ -202,14 +202,14 @@ mod tests {
         text.split('|').map(line).collect()
     }
 
-    fn wish(more: &str) -> HeaderMap {
+    fn wish(more: &str) -> FieldMap {
         map(&format!(
             "connection: keep-alive, Upgrade|upgrade: WebSocket|sec-websocket-version: 13|{more}"
         ))
     }
 
-    fn head(method: Method, version: Version, headers: &HeaderMap) -> Parts {
-        let (mut head, ()) = http::Request::new(()).into_parts();
+    fn head(method: Method, version: Version, headers: &FieldMap) -> RequestHead {
+        let (mut head, ()) = crate::message::Request::new(()).into_parts();
         (head.method, head.version, head.headers) = (method, version, headers.clone());
         head
     }
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_wish_is_understood_or_refused() {
         let key = format!("sec-websocket-key: {KEY}");
-        let read = |headers: &HeaderMap| Handshake::read(&head(Method::GET, Version::HTTP_11, headers));
+        let read = |headers: &FieldMap| Handshake::read(&head(Method::GET, Version::HTTP_11, headers));
         assert_eq!(read(&wish(&key)).unwrap().unwrap().accept, ACCEPT);
         for other in [
             map("upgrade: websocket"),
@@ -275,7 +275,7 @@ mod tests {
             accept: accept(KEY.as_bytes()),
             of_stream: false,
         };
-        let says = |text: &str| handshake.check(&HeaderMap::new(), &map(text)).is_ok();
+        let says = |text: &str| handshake.check(&FieldMap::new(), &map(text)).is_ok();
         assert!(says(&format!(
             "connection: Upgrade|upgrade: WebSocket|sec-websocket-accept: {ACCEPT}"
         )));

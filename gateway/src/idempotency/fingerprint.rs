@@ -2,16 +2,17 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 
 use super::Fingerprint;
+use crate::message::FieldMap;
 
 /// What of a request counts.
 pub struct FingerprintInput<'a> {
     pub method: &'a Method,
     /// Path and query as sent.
     pub target: &'a str,
-    pub headers: &'a HeaderMap,
+    pub headers: &'a FieldMap,
     /// Fields that count beside `Content-Type` and `Content-Encoding`.
     pub named: &'a [HeaderName],
     /// Whether the caller has no credential of the gateway. What the backend may know it by then counts too.
@@ -73,7 +74,7 @@ mod tests {
         body: &[u8],
         is_anonymous: bool,
     ) -> Fingerprint {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }

@@ -3,7 +3,7 @@
 //! The draft defines a string of structured fields (RFC 9651 section 3.3.3), in quotes. Clients of older APIs send the
 //! value bare, such as a UUID. Both are taken, and both name the same key.
 
-use http::HeaderMap;
+use crate::message::FieldMap;
 
 /// Key as its caller means it, without quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// What the caller has to correct.
-    pub fn read(headers: &HeaderMap, is_anonymous: bool) -> Result<Option<Self>, &'static str> {
+    pub fn read(headers: &FieldMap, is_anonymous: bool) -> Result<Option<Self>, &'static str> {
         let mut fields = headers.get_all(NAME).into_iter();
         let Some(field) = fields.next() else {
             return Ok(None);
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn read(fields: &[&[u8]], is_anonymous: bool) -> Result<Option<String>, &'static str> {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for field in fields {
             headers.append(NAME, HeaderValue::from_bytes(field).expect("a value"));
         }

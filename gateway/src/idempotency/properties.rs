@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use policies::Moment;
 use proptest::prelude::*;
 
 use super::table::Table;
 use super::{Begun, Claim, Ending, Fingerprint, Release, StateWord, StoredAnswer, Subject};
+use crate::message::FieldMap;
 
 const LEASE: Duration = Duration::from_secs(10);
 const KEEP: Duration = Duration::from_secs(100);
@@ -32,7 +33,7 @@ fn claim(tenant: &str, key: u32, print: u8, token: u64) -> Claim {
 }
 
 fn answer(length: usize) -> StoredAnswer {
-    StoredAnswer::of(StatusCode::OK, &HeaderMap::new(), &vec![b'a'; length], usize::MAX).expect("it fits")
+    StoredAnswer::of(StatusCode::OK, &FieldMap::new(), &vec![b'a'; length], usize::MAX).expect("it fits")
 }
 
 fn table(most: u64, forgets: bool) -> Table {

@@ -18,7 +18,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use policies::Moment;
 use smallvec::SmallVec;
 
@@ -31,6 +31,7 @@ pub use self::ratelimit_headers::{granted, legacy};
 pub use self::refund::RefundFacts;
 use self::store::{Opened, Origin, Table};
 use crate::clock::{self, Now};
+use crate::message::FieldMap;
 use crate::observe::{Decision, Family, LimitMetrics};
 use crate::rejection::{Rejection, Violation};
 use crate::setting::SettingId;
@@ -584,12 +585,12 @@ impl Receipt {
     }
 
     /// Adds `RateLimit-Policy` and `RateLimit` to an answer.
-    pub fn tell(&self, headers: &mut HeaderMap, now: Now) {
+    pub fn tell(&self, headers: &mut FieldMap, now: Now) {
         ratelimit_headers::tell(&self.taken, headers, now);
     }
 
     /// Adds the fields that older clients read.
-    pub fn tell_legacy(&self, headers: &mut HeaderMap, now: Now) {
+    pub fn tell_legacy(&self, headers: &mut FieldMap, now: Now) {
         ratelimit_headers::tell_legacy(&self.taken, headers, now);
     }
 }

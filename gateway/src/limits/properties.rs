@@ -192,7 +192,7 @@ proptest! {
             line.to_str().unwrap().rsplit(";t=").next().unwrap().parse().unwrap()
         };
         let mut told = Vec::new();
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         match take(Charges::from_iter([hold.charge(1)]), now, Duration::ZERO) {
             Ok(receipt) => {
                 receipt.tell(&mut headers, now);

@@ -8,12 +8,13 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::clock::Now;
 use crate::header_fields::{self, Grant};
 use crate::limits::kinds::{Account, Terms};
 use crate::limits::{Charge, Mode};
+use crate::message::FieldMap;
 
 pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -54,14 +55,14 @@ pub(crate) fn exhausted<'a>(limits: impl Iterator<Item = (&'a Charge, Duration)>
 
 /// Adds `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, which tell of one limit. No standard defines
 /// them; here the last one is a number of seconds from now, as in `RateLimit`.
-pub fn legacy(headers: &mut HeaderMap, most: u64, remaining: u64, reset: u64) {
+pub fn legacy(headers: &mut FieldMap, most: u64, remaining: u64, reset: u64) {
     headers.insert(X_RATELIMIT_LIMIT, HeaderValue::from(most));
     headers.insert(X_RATELIMIT_REMAINING, HeaderValue::from(remaining));
     headers.insert(X_RATELIMIT_RESET, HeaderValue::from(reset));
 }
 
 /// Adds the fields that older clients read, for the limit that admits the fewest further requests like this one.
-pub(crate) fn tell_legacy(charged: &[Charge], headers: &mut HeaderMap, now: Now) {
+pub(crate) fn tell_legacy(charged: &[Charge], headers: &mut FieldMap, now: Now) {
     let is_told = |held: &&Charge| held.limit.mode == Mode::Enforce && held.account.terms().kind().is_told();
     let requests = |held: &&Charge| held.account.balance(now) / held.cost.max(1);
     let Some(held) = charged.iter().filter(is_told).min_by_key(requests) else {
@@ -82,7 +83,7 @@ fn left(held: &Charge, now: Now) -> (u64, u64) {
     (remaining, header_fields::whole_seconds(bounded(&held.account, reset)))
 }
 
-pub(crate) fn tell(charged: &[Charge], headers: &mut HeaderMap, now: Now) {
+pub(crate) fn tell(charged: &[Charge], headers: &mut FieldMap, now: Now) {
     let is_told = |held: &&Charge| held.limit.mode == Mode::Enforce && held.account.terms().kind().is_told();
     let told = || charged.iter().filter(is_told);
     let (Some(first), more) = (told().next(), told().nth(1).is_some()) else {

@@ -1,4 +1,4 @@
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use policies::{CalendarQuota, Every, Moment, Quota, WallTime, WindowQuota};
 
 use crate::limits::kinds::Terms;
@@ -7,6 +7,7 @@ use crate::limits::ratelimit_headers::{RATELIMIT, RATELIMIT_POLICY};
 use crate::limits::store::TermsByOwner;
 use crate::limits::store::local::Accounts;
 use crate::limits::*;
+use crate::message::FieldMap;
 use crate::observe::Registry;
 
 /// Noon of 2026-11-24, when a quota of the minute is renewed in 60 s.
@@ -90,7 +91,7 @@ fn an_answer_says_of_the_next_request_what_its_refusal_would_say() {
     ] {
         let hold = enforced("one", terms);
         let take = || take(Charges::from_iter([hold.charge(cost)]), at(0), Duration::ZERO);
-        let mut told = HeaderMap::new();
+        let mut told = FieldMap::new();
         for _ in 0..admitted {
             take().expect("it is admitted").tell(&mut told, at(0));
         }
@@ -314,7 +315,7 @@ fn a_shadow_limit_never_refuses_is_not_told_and_gives_back_only_what_it_took() {
         second.settle(at(0), 7);
         second.refund(at(0));
         assert_eq!(left(&[&hold], at(0)), [0]);
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         second.tell(&mut headers, at(0));
         assert!(headers.is_empty());
         drop((first, second));
@@ -340,7 +341,7 @@ fn the_answer_tells_the_tightest_first() {
         enforced("narrow", bucket(2)),
         enforced("at_once", Terms::InFlight(1)),
     ];
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     take_all(&holds.iter().collect::<Vec<_>>(), at(15))
         .unwrap()
         .tell(&mut headers, at(15));

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
 
 use super::event_reader::EventReader;
 use super::json_reader::JsonReader;
 use super::tally::Form;
 use super::{AnswerEnd, Metering, Reserved, Settlement, Tally};
+use crate::message::FieldMap;
 
 /// Meter of one answer.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ enum Reader {
 
 impl AnswerMeter {
     /// Begins to read the answer with this head.
-    pub fn begin(metering: Arc<Metering>, reserved: Reserved, status: StatusCode, headers: &HeaderMap) -> Self {
+    pub fn begin(metering: Arc<Metering>, reserved: Reserved, status: StatusCode, headers: &FieldMap) -> Self {
         let form = form(headers);
         let reader = match form {
             _ if is_encoded(headers) => Reader::None,
@@ -73,7 +74,7 @@ impl AnswerMeter {
     }
 }
 
-fn form(headers: &HeaderMap) -> Form {
+fn form(headers: &FieldMap) -> Form {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default();
     let is = |name: &&str| media_type.trim().eq_ignore_ascii_case(name);
@@ -96,7 +97,7 @@ fn form(headers: &HeaderMap) -> Form {
     Form::Whole(length)
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
+fn is_encoded(headers: &FieldMap) -> bool {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }

@@ -5,13 +5,14 @@ use std::slice::from_ref;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::event_reader::{EventReader, Events};
 use super::json_reader::{Findings, JsonReader};
 use super::*;
+use crate::message::FieldMap;
 
 const PATHS: [&str; 5] = ["usage.total", "a.*.b", "*", "usage.*", "list.*.*.x"];
 const TEXTS: [&str; 3] = ["choices.*.delta.content", "a.b", "t"];
@@ -295,7 +296,7 @@ proptest! {
                 _ => body.push_str(&format!("{event}\n")),
             }
         }
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         let media_type = ["text/event-stream; charset=utf-8", "application/x-ndjson", "application/json", "text/plain"][kind];
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         if kind == 3 {
@@ -375,7 +376,7 @@ fn a_stream_is_paid_for_by_what_was_seen() {
         generated: 100,
     };
     let check = |stream: &str, end: AnswerEnd, expected: (u64, Source)| {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         let mut meter = AnswerMeter::begin(Arc::new(metering()), reserved, StatusCode::OK, &headers);
         meter.read(stream.as_bytes());
@@ -440,7 +441,7 @@ fn an_answer_that_was_made_whole_is_not_cheaper_for_a_caller_that_leaves() {
         let headers = fields
             .iter()
             .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
-        let headers: HeaderMap = headers.collect();
+        let headers: FieldMap = headers.collect();
         let status = StatusCode::from_u16(status).expect("a status");
         let mut meter = AnswerMeter::begin(Arc::new(metering()), reserved, status, &headers);
         meter.read(seen.as_bytes());

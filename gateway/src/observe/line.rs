@@ -194,7 +194,7 @@ mod tests {
         record.attempts.end_wait(at(1_500));
         record.attempts.ask(&endpoint, at(1_500));
         record.attempts.answer(at(2_000), 200, Outcome::Answered);
-        let mut headers = http::HeaderMap::new();
+        let mut headers = crate::message::FieldMap::new();
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         headers.insert("traceparent", http::HeaderValue::from_static(parent));
         record.trace = Some(headers::Trace::read_or_start(&headers, false).id);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Uri, request};
+use http::Uri;
 
 use super::decision::{Context, Findings, Identification};
 use crate::auth::authenticator::{Client, WaitTerms};
@@ -16,6 +16,7 @@ use crate::headers;
 use crate::limits::owner::Owner;
 use crate::limits::store::Origin;
 use crate::limits::{Charge, Charges};
+use crate::message::RequestHead;
 use crate::plan::Route;
 use crate::rejection::Rejection;
 use crate::tenancy::Principal;
@@ -29,7 +30,7 @@ pub(super) async fn authenticate<'a>(
     context: Context<'_>,
     route: &Route,
     uri: &Uri,
-    head: &request::Parts,
+    head: &RequestHead,
     found: &mut Findings<'a>,
     charges: &mut Charges,
     mut identification: impl Identification<'a>,

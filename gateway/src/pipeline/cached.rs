@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Method, StatusCode};
 use http_body::Body;
 use policies::{Deadline, Moment};
 
@@ -34,6 +34,7 @@ use crate::call::reply::Broken;
 use crate::call::{self, CallRequest, Facts};
 use crate::clock::{self, Now};
 use crate::headers::{self, Via};
+use crate::message::{FieldMap, Response};
 use crate::observe::{Attempts, CacheResult};
 use crate::plan::Destination;
 use crate::rejection::Rejection;
@@ -55,7 +56,7 @@ struct Asked {
     target: String,
     destination: Vec<String>,
     /// Fields as the backend gets them, without conditions.
-    headers: HeaderMap,
+    headers: FieldMap,
     directives: RequestDirectives,
     conditions: Conditions,
 }
@@ -455,7 +456,7 @@ impl Change {
     }
 
     /// Ends the use of the stored answers that the request has made invalid, if it succeeded.
-    pub(super) fn end_use(&self, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn end_use(&self, status: StatusCode, headers: &FieldMap) {
         if !status.is_success() && !status.is_redirection() {
             return;
         }
@@ -563,7 +564,7 @@ fn keep(
     cache: &ResponseCache,
     asked: &Asked,
     keys: &CacheKeys,
-    whole: (StatusCode, &HeaderMap, Bytes),
+    whole: (StatusCode, &FieldMap, Bytes),
     storable: &Storable,
     origin: (UriHandle, Arrival),
 ) -> (Found, bool) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Response;
+use crate::message::Response;
 
 use super::decision::{AuthorizedRequest, Decision};
 use super::exchange::Exchange;

@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use http::request;
 use policies::Deadline;
 
 use super::authenticate::authenticate;
 use super::decision::{AuthorizedRequest, Budget, Context, Decision, Findings, Identification, RequestTarget, Stop};
+use super::decision_input::DecisionInput;
 use super::peer::Peer;
-use super::request_head::RequestHead;
 use super::route_rules;
 use crate::auth::credential_removal;
 use crate::call::endpoints::HashKeys;
@@ -21,6 +20,7 @@ use crate::compression::{Compression, PendingCompression};
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, AddedFields, RequestHints};
 use crate::limits::{Charge, Charges, LimitHandle};
+use crate::message::RequestHead;
 use crate::plan::{KeySources, Plan, Route, Target};
 use crate::rejection::Rejection;
 use crate::routing::{self, path_policy};
@@ -32,7 +32,7 @@ use crate::tenancy::Principal;
 pub(super) async fn decide<'a>(
     plan: &'a Plan,
     peer: &'a Peer,
-    head: &'a mut RequestHead,
+    head: &'a mut DecisionInput,
     now: Now,
     identification: impl Identification<'a>,
 ) -> Decision<'a> {
@@ -63,12 +63,12 @@ pub(super) async fn decide<'a>(
 /// Runs the stages in order. `?` ends the request.
 async fn stages<'a>(
     context: Context<'a>,
-    head: &'a mut RequestHead,
+    head: &'a mut DecisionInput,
     found: &mut Findings<'a>,
     charges: &mut Charges,
     identification: impl Identification<'a>,
 ) -> Result<Box<AuthorizedRequest<'a>>, Stop> {
-    let RequestHead {
+    let DecisionInput {
         parts: head,
         uri,
         keyless_uri,
@@ -99,7 +99,7 @@ async fn stages<'a>(
         }
     })?;
     let query = Query::new(uri.query());
-    if let Some(wanted) = RequestHead::preflight_method(head)
+    if let Some(wanted) = DecisionInput::preflight_method(head)
         && let Some(stop) = route_rules::preflight(plan, &target, &query, &wanted, &head.headers, found)
     {
         return Err(stop);
@@ -186,7 +186,7 @@ async fn stages<'a>(
 }
 
 /// Prepares the compression of the answer, where there are rules for it.
-fn begin_compression(rules: Option<&Arc<Compression>>, head: &request::Parts) -> Option<Box<PendingCompression>> {
+fn begin_compression(rules: Option<&Arc<Compression>>, head: &RequestHead) -> Option<Box<PendingCompression>> {
     let rules = rules?;
     let pending = PendingCompression::begin(rules, &head.method, head.version, &head.headers);
     Some(Box::new(pending))
@@ -197,7 +197,7 @@ fn clean(
     plan: &Plan,
     route: &Route,
     client: &ClientAddress,
-    head: &mut request::Parts,
+    head: &mut RequestHead,
 ) -> Result<RequestHints, Rejection> {
     let rule = route.edge.method_override;
     headers::clean_request(&mut head.headers, head.version, client.trusted_peer, rule, &plan.via)

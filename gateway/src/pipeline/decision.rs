@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, request};
 use policies::Deadline;
 
 use super::explain::AssumedCaller;
@@ -20,6 +19,7 @@ use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::Handshake;
 use crate::headers::{AddedFields, RequestHints};
 use crate::limits::Charges;
+use crate::message::{FieldMap, RequestHead};
 use crate::plan::{Plan, Route};
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
@@ -93,7 +93,7 @@ pub(super) struct AuthorizedRequest<'a> {
     /// Request target, without the API keys that are not forwarded.
     pub(super) target: RequestTarget<'a>,
     /// Cleaned head, still with the caller's credential. [`Decision::write_head`] makes it that for the backend.
-    pub(super) head: &'a mut request::Parts,
+    pub(super) head: &'a mut RequestHead,
     /// Fields that are sent beside those of the head.
     pub(super) added: AddedFields,
     pub(super) hints: RequestHints,
@@ -122,7 +122,7 @@ pub(super) struct Budget {
 pub(super) enum Stop {
     Refused(Rejection),
     /// A CORS preflight, which the gateway answers itself with these header fields.
-    Preflight(HeaderMap),
+    Preflight(FieldMap),
 }
 
 impl From<Rejection> for Stop {

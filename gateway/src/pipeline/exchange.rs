@@ -1,6 +1,6 @@
 //! State of one request from its decision to its response.
 
-use http::{HeaderValue, Method, Request, Version};
+use http::{HeaderValue, Method, Version};
 use policies::Moment;
 use policies::bulkhead::Entrant;
 
@@ -12,6 +12,7 @@ use crate::compression::PendingCompression;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, Trace, ValueText};
 use crate::limits::{Receipt, RefundFacts};
+use crate::message::Request;
 use crate::observe::traces::SpanContext;
 use crate::observe::{RequestGuard, RequestRecord};
 use crate::plan::Plan;

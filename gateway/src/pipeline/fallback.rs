@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::exchange::Exchange;
 use crate::aggregate::proxy_status;
@@ -17,6 +17,7 @@ use crate::cache::{self, CachedAnswer, Key, Terms};
 use crate::call::backend::Backend;
 use crate::call::{CallBody, CallRequest, Facts};
 use crate::clock;
+use crate::message::Response;
 use crate::observe::FallbackKind;
 use crate::plan::{Fallback, Route};
 use crate::rejection::{Reason, Rejection};

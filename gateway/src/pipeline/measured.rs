@@ -7,7 +7,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
 use http_body::Body;
 
 use super::charge::longest_wait;
@@ -15,6 +14,7 @@ use super::decision::AuthorizedRequest;
 use super::exchange::Exchange;
 use crate::clock::{self, Now};
 use crate::limits::{self, Charges};
+use crate::message::Response;
 use crate::metering::{AnswerMeter, Metering, Reserved, Settlement};
 use crate::observe::{Family, UnitEvent};
 use crate::plan::Plan;

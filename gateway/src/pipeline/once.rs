@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use policies::Deadline;
 use tokio::sync::oneshot;
 
@@ -28,6 +28,7 @@ use crate::idempotency::{
     Begun, Claim, Ending, FingerprintInput, IdempotencyKey, IdempotencyTerms, Records, StoredAnswer, Subject, UnderWay,
     fingerprint,
 };
+use crate::message::Response;
 use crate::observe::{Attempts, IdempotencyResult};
 use crate::plan::Destination;
 use crate::rejection::Rejection;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::ACCEPT_ENCODING;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version};
 use http_body::Body;
 use policies::Deadline;
 
@@ -16,6 +16,7 @@ use crate::call::replay::Replay;
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::headers;
 use crate::headers::websocket::{self, Handshake};
+use crate::message::Response;
 use crate::rejection::Rejection;
 use crate::response::Content;
 use crate::response::tunnel::Tunnel;

@@ -1,9 +1,10 @@
 //! Answers a request to a redirect.
 
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, header};
 
 use super::decision::AuthorizedRequest;
 use super::exchange::Exchange;
+use crate::message::Response;
 use crate::plan::redirect::Redirect;
 use crate::rejection::Rejection;
 use crate::response::Content;

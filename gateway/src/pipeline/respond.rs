@@ -1,14 +1,15 @@
 //! Makes the response to a request. A header field that every response must have is added in [`Exchange::respond`].
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::exchange::Exchange;
 use crate::clock::Now;
 use crate::compression::Encoder;
-use crate::header_fields;
+use crate::header_fields::{self, GRPC_STATUS};
 use crate::headers;
 use crate::limits;
+use crate::message::{FieldMap, Response};
 use crate::problem;
 use crate::rejection::Rejection;
 use crate::response::{AnswerBody, Content};
@@ -35,7 +36,7 @@ impl Exchange<'_> {
         let mut record = self.record;
         record.status = response.status().as_u16();
         if self.is_grpc {
-            record.grpc_status = grpc::stated(response.headers());
+            record.grpc_status = grpc::stated(response.headers().get(&GRPC_STATUS));
         }
         response
             .headers_mut()
@@ -89,12 +90,12 @@ impl Exchange<'_> {
     }
 }
 
-fn stated_length(headers: &HeaderMap) -> Option<u64> {
+fn stated_length(headers: &FieldMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Answers a CORS preflight.
-pub(super) fn to_preflight(fields: HeaderMap) -> Response<Content> {
+pub(super) fn to_preflight(fields: FieldMap) -> Response<Content> {
     let mut response = Response::new(Content::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.headers_mut() = fields;
@@ -102,7 +103,7 @@ pub(super) fn to_preflight(fields: HeaderMap) -> Response<Content> {
 }
 
 /// Answers by a route's `respond`.
-pub(super) fn directly(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Response<Content> {
+pub(super) fn directly(status: StatusCode, headers: &FieldMap, body: &Bytes) -> Response<Content> {
     let mut response = Response::new(Content::Whole(body.clone()));
     *response.status_mut() = status;
     *response.headers_mut() = headers.clone();

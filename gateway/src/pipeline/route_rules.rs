@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, request};
+use http::{HeaderValue, Method};
 
 use super::decision::{Findings, Stop};
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::websocket::{self, Handshake};
+use crate::message::{FieldMap, RequestHead};
 use crate::plan::{Plan, Route};
 use crate::rejection::Rejection;
 use crate::routing::{self, Found, NotFound, PathPolicy};
@@ -20,7 +21,7 @@ pub(super) fn preflight<'a>(
     target: &routing::Target<'a, '_>,
     query: &Query<'_>,
     wanted: &Method,
-    headers: &HeaderMap,
+    headers: &FieldMap,
     found: &mut Findings<'a>,
 ) -> Option<Stop> {
     let (route, pending) = match plan.routes.find(target.host, &target.path, wanted, headers, query) {
@@ -50,7 +51,7 @@ pub(super) fn find<'a>(
     plan: &'a Plan,
     target: &routing::Target<'a, '_>,
     query: &Query<'_>,
-    head: &request::Parts,
+    head: &RequestHead,
     found: &mut Findings<'a>,
 ) -> Result<Found<'a, Arc<Route>>, Rejection> {
     let matched = plan
@@ -79,7 +80,7 @@ pub(super) fn same_path_policy(applied: Option<PathPolicy>, route: &Route) -> Re
 /// Reads a WebSocket handshake. The origin is checked here if the route lists origins, because browsers do not apply
 /// the same-origin policy to WebSockets.
 pub(super) fn handshake(
-    head: &request::Parts,
+    head: &RequestHead,
     route: &Route,
     response_headers: Option<&PendingResponseHeaders>,
 ) -> Result<Option<Handshake>, Rejection> {
@@ -106,7 +107,7 @@ pub(super) fn handshake(
 /// settings, with its response header fields.
 fn of_path<'r>(
     routes: &[&'r Arc<Route>],
-    headers: &HeaderMap,
+    headers: &FieldMap,
     is_preflight: bool,
 ) -> Option<(&'r Arc<Route>, PendingResponseHeaders)> {
     let cors_of = |(index, route): (usize, &&'r Arc<Route>)| Some((index, route.edge.finish.as_ref()?.cors.as_ref()?));

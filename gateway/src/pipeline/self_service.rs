@@ -4,7 +4,7 @@
 //! because the usage of all such callers is counted together; the balance of an account that others share is left out.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::exchange::Exchange;
@@ -12,13 +12,14 @@ use crate::auth::caller::Kind;
 use crate::clock::Now;
 use crate::header_fields;
 use crate::limits::{LimitHandle, Mode};
+use crate::message::{FieldMap, Response};
 use crate::response::Content;
 use crate::tenancy::Principal;
 use crate::usage::{Usage, events};
 
 impl Exchange<'_> {
     /// Answers with the plan of the caller. `status` and `headers` are those of the route.
-    pub(super) fn own_plan(&self, status: StatusCode, headers: &HeaderMap, principal: &Principal) -> Response<Content> {
+    pub(super) fn own_plan(&self, status: StatusCode, headers: &FieldMap, principal: &Principal) -> Response<Content> {
         let told = told(principal, &self.plan.observer.usage, Now::read());
         let body = Bytes::from(told.to_string());
         let mut response = Response::new(Content::Whole(body.clone()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use policies::Deadline;
 
 use super::cached::cache_caller;
@@ -10,6 +10,7 @@ use super::decision::AuthorizedRequest;
 use super::exchange::{Exchange, entrant};
 use crate::aggregate::{self, Aggregate, Failure};
 use crate::auth::credential_removal;
+use crate::message::Response;
 use crate::rejection::Rejection;
 use crate::response::Content;
 use crate::wire::caller_body::CallerBody;

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment};
@@ -19,6 +19,7 @@ use crate::call::scripted::{Behaviour, Scripted, Tail};
 use crate::call::{self, CallBody, CallRequest, Facts, Streaming};
 use crate::clock;
 use crate::headers::AddedFields;
+use crate::message::FieldMap;
 use crate::observe::{Attempt, Attempts};
 use crate::plan::time_budget::properties::{on_paused_time, plan};
 use crate::plan::{Plan, Target};
@@ -86,7 +87,7 @@ pub(super) async fn call_as(plan: &Plan, attempts: &mut Attempts, streaming: Str
     let mut order = CallRequest {
         method: Method::GET,
         target: PathAndQuery::from_static("/"),
-        headers: HeaderMap::new(),
+        headers: FieldMap::new(),
         added: AddedFields::default(),
         body: CallBody::Empty,
         deadline: deadline(),
@@ -309,7 +310,7 @@ pub(super) async fn serve_as(plan: &Plan, attempts: &mut Attempts, cache_caller:
         method: &Method::GET,
         captures: &Captures::new("", &[], Default::default()),
         query: &Query::default(),
-        headers: &HeaderMap::new(),
+        headers: &FieldMap::new(),
         added: &AddedFields::default(),
         claims: None,
         cache_caller,

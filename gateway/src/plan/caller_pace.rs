@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use policies::breaker::{Counts, State};
 use policies::bulkhead::Entrant;
@@ -21,6 +21,7 @@ use crate::call::scripted::{Behaviour, Scripted, Tail, caller_body};
 use crate::call::{self, CallBody, CallRequest, Facts, Reply, Streaming};
 use crate::clock;
 use crate::headers::AddedFields;
+use crate::message::FieldMap;
 use crate::observe::Attempts;
 use crate::plan::Plan;
 use crate::plan::time_budget::properties::{on_paused_time, plan};
@@ -51,7 +52,7 @@ async fn ask(backend: &Arc<Backend>, body: CallBody, wish: Option<Duration>) -> 
     let mut order = CallRequest {
         method: Method::POST,
         target: PathAndQuery::from_static("/"),
-        headers: HeaderMap::new(),
+        headers: FieldMap::new(),
         added: AddedFields::default(),
         body,
         deadline: wish.map_or(operator_deadline, |wish| operator_deadline.child(now, wish)),

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use http::header::ACCEPT;
-use http::{HeaderMap, Method, request};
 use policies::split::Percent;
 
 use crate::call::backend::Backend;
 use crate::call::mirror::Mirror;
+use crate::message::{FieldMap, RequestHead};
 use crate::plan::request_key::KeySources;
 use crate::request_key::RequestKey;
 use crate::wire::grpc;
@@ -33,7 +34,7 @@ impl RouteMirror {
     /// Calls of gRPC and requests for event streams may last for ever, and are never mirrored.
     pub fn copies(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         chosen: Option<&Arc<Backend>>,
         sources: KeySources<'_>,
         chance: u64,
@@ -49,7 +50,7 @@ impl RouteMirror {
 }
 
 /// Whether the caller accepts server-sent events (WHATWG HTML section 9.2).
-fn asks_for_events(headers: &HeaderMap) -> bool {
+fn asks_for_events(headers: &FieldMap) -> bool {
     const NAME: &[u8] = b"text/event-stream";
     let names_it = |value: &[u8]| value.windows(NAME.len()).any(|part| part.eq_ignore_ascii_case(NAME));
     headers.get_all(ACCEPT).iter().any(|value| names_it(value.as_bytes()))
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn event_streams_are_found_among_the_types_that_are_accepted() {
         let check = |values: &[&'static str], expected| {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             for value in values {
                 headers.append(ACCEPT, HeaderValue::from_static(value));
             }

@@ -71,7 +71,7 @@ fn without_port(host: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use crate::message::FieldMap;
 
     use super::*;
     use crate::template::{Captures, Query, Syntax};
@@ -84,7 +84,7 @@ mod tests {
         };
         let names = ["rest".into()];
         let captures = Captures::new(rest, &names, std::iter::once(0..rest.len()).collect());
-        let (query_read, headers) = (Query::new(query), HeaderMap::new());
+        let (query_read, headers) = (Query::new(query), FieldMap::new());
         let sources = Sources::of_request(&captures, &query_read, &headers, None);
         let made = redirect.location(&sources, host, query).ok()?;
         Some(made.to_str().expect("ASCII").to_owned())

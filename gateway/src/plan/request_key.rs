@@ -3,12 +3,12 @@
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use policies::balance::hash;
 use policies::split::Bucket;
 use smallvec::SmallVec;
 
 use crate::headers::cookies::cookie;
+use crate::message::FieldMap;
 use crate::request_key::RequestKey;
 use crate::template::Captures;
 use crate::tenancy::Principal;
@@ -23,7 +23,7 @@ pub struct KeySources<'a> {
     /// Client address by which callers are told apart.
     pub address: IpAddr,
     /// The caller's own header fields.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a FieldMap,
     pub captures: &'a Captures<'a>,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use crate::aggregate;
 use crate::auth::access::Access;
@@ -18,6 +18,7 @@ use crate::headers::response::ResponseHeaders;
 use crate::headers::rules::HeaderRules;
 use crate::headers::{AddedHeaders, MethodOverride};
 use crate::idempotency::IdempotencyTerms;
+use crate::message::FieldMap;
 use crate::metering::Metering;
 use crate::observe::{FallbackKind, RouteMetrics};
 use crate::plan::mirror::RouteMirror;
@@ -118,7 +119,7 @@ pub enum Target {
     Aggregate(aggregate::Aggregate),
     Respond {
         status: StatusCode,
-        headers: HeaderMap,
+        headers: FieldMap,
         body: Bytes,
         /// Whether the body is the caller's own plan.
         tells_limits: bool,
@@ -136,7 +137,7 @@ pub enum Destination<'r> {
     Aggregate(&'r aggregate::Aggregate),
     Respond {
         status: StatusCode,
-        headers: &'r HeaderMap,
+        headers: &'r FieldMap,
         body: &'r Bytes,
         tells_limits: bool,
     },

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use policies::split::{self, Bucket, Share};
 
 use crate::call::backend::Backend;
 use crate::headers::cookies::cookie;
+use crate::message::FieldMap;
 use crate::plan::request_key::KeySources;
 use crate::request_key::RequestKey;
 use crate::routing::Is;
@@ -80,13 +81,13 @@ impl Split {
 
 impl SplitTarget {
     /// Whether all conditions hold.
-    pub fn holds(&self, principal: &Principal, headers: &HeaderMap) -> bool {
+    pub fn holds(&self, principal: &Principal, headers: &FieldMap) -> bool {
         self.when.iter().all(|condition| condition.holds(principal, headers))
     }
 }
 
 impl SplitCondition {
-    fn holds(&self, principal: &Principal, headers: &HeaderMap) -> bool {
+    fn holds(&self, principal: &Principal, headers: &FieldMap) -> bool {
         match self {
             Self::Tier(names) => names.iter().any(|name| **name == *principal.tier.name),
             Self::Tenant(names) => names.iter().any(|name| **name == *principal.caller.tenant),

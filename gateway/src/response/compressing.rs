@@ -120,7 +120,8 @@ mod tests {
     use std::io::Read;
     use std::task::Waker;
 
-    use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+    use crate::message::FieldMap;
+    use http::{HeaderValue, Method, StatusCode, Version, header};
 
     use super::*;
     use crate::compression::{Coding, Compression, Levels, MediaRange, PendingCompression};
@@ -137,7 +138,7 @@ mod tests {
             minimum: 0,
             memory: u64::MAX,
         };
-        let field = |name, value| HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+        let field = |name, value| FieldMap::from_iter([(name, HeaderValue::from_static(value))]);
         let request = field(header::ACCEPT_ENCODING, coding.as_str());
         let pending = PendingCompression::begin(&rules.into(), &Method::GET, Version::HTTP_2, &request);
         let mut answer = field(header::CONTENT_TYPE, "text/plain");

@@ -1,8 +1,9 @@
 //! Conditions of a route beyond host, path and method.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::regex::Regex;
+use crate::message::FieldMap;
 use crate::template::captures::Ranges;
 use crate::template::{Query, TooManyParameters, percent};
 
@@ -83,7 +84,7 @@ impl Condition {
     /// If the condition is on a query parameter, and the query has too many parameters.
     pub(super) fn holds(
         &self,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         query: &Query<'_>,
         path: PathParameters<'_>,
     ) -> Result<bool, TooManyParameters> {

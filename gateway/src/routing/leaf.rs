@@ -7,10 +7,11 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use smallvec::{SmallVec, smallvec};
 
 use super::condition::{Condition, Is, PathParameters};
+use crate::message::FieldMap;
 use crate::template::captures::Ranges;
 use crate::template::{Query, TooManyParameters};
 
@@ -132,7 +133,7 @@ impl Leaf {
     /// If conditions are on query parameters, and the query has too many of them.
     pub(super) fn each_fitting<'l, 'c>(
         &'l self,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         query: &Query<'_>,
         (path, ranges): (&str, &Ranges),
         conditions_of: impl Fn(usize) -> &'c [Condition],
@@ -172,7 +173,7 @@ impl Leaf {
             Ok(())
         };
         // Goes through the shorter of the two: the indexed fields or the request's fields.
-        if self.by_header.len() <= headers.keys_len() {
+        if self.by_header.len() <= headers.len() {
             for (name, filed) in &self.by_header {
                 for value in headers.get_all(name) {
                     filed.find(value.as_bytes(), &mut offer)?;

@@ -11,11 +11,12 @@
 use std::borrow::Cow;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Method, Uri, Version};
 
 use super::path::{Keeps, NormalPath};
 use super::table::{NotFound, Table};
 use super::target::Target;
+use crate::message::FieldMap;
 use crate::setting::SettingId;
 use crate::template::Query;
 use crate::template::percent::decode_pair;
@@ -58,7 +59,7 @@ pub fn settle<T>(
     policy_of: impl Fn(&T) -> PathPolicy,
     (method, version): (&Method, Version),
     uri: &Uri,
-    headers: &HeaderMap,
+    headers: &FieldMap,
 ) -> Option<(Uri, PathPolicy)> {
     // The query is the same under every policy.
     let query = Query::new(uri.query());
@@ -394,7 +395,7 @@ mod tests {
         .expect("no mistakes");
         let check = |raw: &str, expected: Option<&str>| {
             let uri: Uri = raw.parse().expect("a target");
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             headers.insert("host", http::HeaderValue::from_static("a"));
             let request = (&Method::GET, Version::HTTP_11);
             let settled = settle(

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use serde::Serialize;
 
 use super::condition::PathParameters;
@@ -18,6 +18,7 @@ use super::pattern::Segment;
 use super::precedence::shown;
 use super::table::{HostTree, Table};
 use super::tree::Tree;
+use crate::message::FieldMap;
 use crate::template::Query;
 use crate::template::captures::Ranges;
 
@@ -103,7 +104,7 @@ impl<T> Table<T> {
         host: &str,
         path: &NormalPath<'_>,
         method: &Method,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         query: &Query<'_>,
     ) -> Vec<Rival> {
         let host = host::normalise(host);
@@ -139,7 +140,7 @@ impl<T> Table<T> {
         &self,
         entry: &Entry,
         method: &Method,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         query: &Query<'_>,
         (path, ranges): (&str, &Ranges),
     ) -> Option<Miss> {

@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use memchr::memchr;
 use smallvec::SmallVec;
 
@@ -27,6 +27,7 @@ use super::path::NormalPath;
 use super::path_parameters;
 use super::pattern::Pattern;
 use super::tree::Tree;
+use crate::message::FieldMap;
 use crate::rejection::Rejection;
 use crate::template::captures::Ranges;
 use crate::template::{Captures, Query, TooManyParameters};
@@ -153,7 +154,7 @@ impl<T> Table<T> {
         host: &str,
         path: &NormalPath<'a>,
         method: &Method,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         query: &Query<'_>,
     ) -> Result<Found<'a, T>, NotFound<'a, T>> {
         let host = host::normalise(host);
@@ -239,7 +240,7 @@ impl<T> Table<T> {
         &'a self,
         leaf: &'a Leaf,
         method: &Method,
-        headers: &HeaderMap,
+        headers: &FieldMap,
         query: &Query<'_>,
         path: (&str, &Ranges),
     ) -> Option<Result<&'a Entry, NotFound<'a, T>>> {

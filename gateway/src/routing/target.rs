@@ -4,10 +4,11 @@
 //! is refused. So routes are chosen by the host that every server behind the gateway sees.
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, Uri, Version};
 
 use super::host;
 use super::path::{Keeps, NormalPath};
+use crate::message::FieldMap;
 use crate::rejection::Rejection;
 
 /// The address of a request, in parts.
@@ -34,7 +35,7 @@ impl<'u: 'h, 'h> Target<'u, 'h> {
         method: &Method,
         version: Version,
         uri: &'u Uri,
-        headers: &'h HeaderMap,
+        headers: &'h FieldMap,
         keeps: Keeps,
     ) -> Result<Self, Rejection> {
         if matches!(*method, Method::CONNECT | Method::TRACE) || (*method == Method::OPTIONS && uri.path() == "*") {
@@ -49,7 +50,7 @@ impl<'u: 'h, 'h> Target<'u, 'h> {
     }
 }
 
-fn read_host<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Rejection> {
+fn read_host<'a>(version: Version, uri: &'a Uri, headers: &'a FieldMap) -> Result<&'a str, Rejection> {
     let mut lines = headers.get_all(HOST).iter();
     let field = match (lines.next(), lines.next()) {
         (_, Some(_)) => return Err(malformed("the request has more than one Host")),
@@ -106,7 +107,7 @@ mod tests {
         method: &str,
         version: Version,
         uri: &'a Uri,
-        headers: &'a HeaderMap,
+        headers: &'a FieldMap,
     ) -> Result<(&'a str, &'a str, Option<&'a str>), String> {
         let method = Method::from_bytes(method.as_bytes()).expect("a token");
         match Target::read(&method, version, uri, headers, Keeps::default()) {
@@ -123,7 +124,7 @@ mod tests {
             "1.1" => Version::HTTP_11,
             _ => Version::HTTP_2,
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for host in hosts {
             headers.append(HOST, HeaderValue::from_bytes(host.as_bytes()).expect("a value"));
         }

@@ -8,11 +8,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::ORIGIN;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 
 use super::worker::Worker;
 use crate::headers::response::PendingResponseHeaders;
 use crate::headers::{self, Scheme, ValueText};
+use crate::message::FieldMap;
 use crate::observe::{Decided, RequestRecord};
 use crate::rejection::Rejection;
 use crate::setting::{SettingId, Settings};
@@ -64,14 +65,14 @@ pub(super) fn answer(
         ),
     };
     let plan = worker.live.load();
-    let mut fields = HeaderMap::new();
+    let mut fields = FieldMap::new();
     let (request_id, _) = headers::request_id(&mut fields, &mut ValueText::default());
     let request_id = request_id.to_str().unwrap_or_default();
     let (method, path) = named(head);
     let now = clock::unix_time();
     let record = RequestRecord::begin(clock::now(), now, request_id, method, &path);
     let mut request = plan.observer.begin(record);
-    request.client = Some(plan.edge.trusted.client_address(address, &HeaderMap::new()).ip);
+    request.client = Some(plan.edge.trusted.client_address(address, &FieldMap::new()).ip);
     request.note_fault(why);
     request.refused(rejection.reason());
     let settings = Arc::clone(settings.unwrap_or(&plan.settings));
@@ -110,7 +111,7 @@ const fn rejection(refusal: Refusal) -> Rejection {
 }
 
 /// Returns the `Origin` fields of the head, at most two.
-fn origins(head: &[u8]) -> HeaderMap {
+fn origins(head: &[u8]) -> FieldMap {
     let lines = head.split(|byte| *byte == b'\n').skip(1);
     let of_origin = |line: &[u8]| {
         let colon = line.iter().position(|byte| *byte == b':')?;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -12,6 +12,7 @@ use tokio::io::DuplexStream;
 
 use super::seen::{ID, Seen};
 use crate::headers::Scheme;
+use crate::message::FieldMap;
 use crate::pipeline::explain::AssumedCaller;
 use crate::problem::X_GATEWAY_REASON;
 use crate::rejection::Reason;
@@ -24,7 +25,7 @@ pub struct Message {
     pub target: Uri,
     pub scheme: Scheme,
     /// With `Host`.
-    pub headers: HeaderMap,
+    pub headers: FieldMap,
     pub body: Bytes,
     /// Client address; `None` is 127.0.0.1.
     pub from: Option<IpAddr>,
@@ -35,7 +36,7 @@ pub struct Message {
 /// An answer as the caller has it; `None` if the connection ended without one.
 pub(super) struct Answer {
     status: StatusCode,
-    headers: HeaderMap,
+    headers: FieldMap,
     body: Bytes,
 }
 
@@ -44,7 +45,7 @@ pub(super) struct Answer {
 pub struct Answered {
     /// Status of the answer; `None` if there was none.
     pub status: Option<StatusCode>,
-    pub headers: HeaderMap,
+    pub headers: FieldMap,
     pub body: Bytes,
     pub seen: Seen,
     /// Time at which it was sent, from the start.
@@ -55,7 +56,7 @@ impl Answered {
     pub(super) fn of(answer: Option<Answer>, seen: Option<Seen>, at: Duration) -> Self {
         let (status, headers, body) = match answer {
             Some(answer) => (Some(answer.status), answer.headers, answer.body),
-            None => (None, HeaderMap::new(), Bytes::new()),
+            None => (None, FieldMap::new(), Bytes::new()),
         };
         // A message that is no valid request has no record of its own.
         let seen = seen.unwrap_or_else(|| Seen {
@@ -72,7 +73,7 @@ impl Answered {
     }
 }
 
-fn reason_of(headers: &HeaderMap) -> Option<Reason> {
+fn reason_of(headers: &FieldMap) -> Option<Reason> {
     let word = headers.get(&X_GATEWAY_REASON)?.to_str().ok()?;
     Reason::ALL.into_iter().find(|reason| reason.as_str() == word)
 }
@@ -83,7 +84,7 @@ pub(super) async fn exchange(stream: DuplexStream, message: Message, number: u64
     let mut request = Request::new(Full::new(message.body));
     *request.method_mut() = message.method;
     *request.uri_mut() = message.target;
-    *request.headers_mut() = message.headers;
+    *request.headers_mut() = message.headers.into();
     let id = HeaderValue::from_str(&format!("{ID}{number}")).expect("letters and digits are a field value");
     request.headers_mut().insert("x-request-id", id);
     request
@@ -99,7 +100,7 @@ pub(super) async fn exchange(stream: DuplexStream, message: Message, number: u64
             };
             Some(Answer {
                 status: head.status,
-                headers: head.headers,
+                headers: head.headers.into(),
                 body,
             })
         }

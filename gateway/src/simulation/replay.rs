@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::report::{Outcome, Sent};
@@ -19,6 +19,7 @@ use crate::auth::caller::is_tenant_name;
 use crate::config::keys::Timestamp;
 use crate::headers::Scheme;
 use crate::json;
+use crate::message::FieldMap;
 use crate::pipeline::explain::AssumedCaller;
 use crate::plan::Plan;
 
@@ -153,7 +154,7 @@ pub async fn replay(simulation: &Arc<Simulation>, requests: Vec<Logged>) -> Outc
 
 fn logged(line: Line, plan: &Plan) -> Option<Logged> {
     let millis = millis(&line.time)?;
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     headers.insert(HOST, HeaderValue::from_str(&host(plan, line.route.as_deref())).ok()?);
     let is_wrong = matches!(
         line.reason.as_deref(),

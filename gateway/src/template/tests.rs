@@ -22,7 +22,7 @@ fn render(template: &str, place: Syntax, value: Value) -> Result<String, Missing
     });
     let part = Document::of(&json!({ "account": 12_345_678_901_234_567_890_u64, "none": null }));
     let part = Selection::of(&part, &Arc::new(Paths::new(wanted)));
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     headers.insert("x-plain", HeaderValue::from_static("a/b c"));
     let sources = Sources {
         captures: &captures,
@@ -166,7 +166,7 @@ fn text_that_is_no_text_stays_where_json_can_say_it() {
         let sources = Sources {
             captures: &Captures::none(),
             query: &Query::new(None),
-            headers: &HeaderMap::new(),
+            headers: &FieldMap::new(),
             claims: Some(&claims),
             parts: &|_| None,
             body: None,

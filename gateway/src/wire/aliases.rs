@@ -5,29 +5,28 @@
 //!
 //! Invariant: a field that is withheld from a backend, or set by the gateway, does not reach it under another spelling.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
+
+use crate::message::FieldMap;
 
 /// Removes a field under all its spellings.
-pub fn remove_all(headers: &mut HeaderMap, name: &HeaderName) {
+pub fn remove_all(headers: &mut FieldMap, name: &HeaderName) {
     headers.remove(name);
     remove_others(headers, name);
 }
 
 /// Sets a field and removes its other spellings.
-pub fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+pub fn set_alone(headers: &mut FieldMap, name: &HeaderName, value: HeaderValue) {
     remove_others(headers, name);
     headers.insert(name, value);
 }
 
 /// Removes all spellings of a field except this one.
-pub fn remove_others(headers: &mut HeaderMap, name: &HeaderName) {
+pub fn remove_others(headers: &mut FieldMap, name: &HeaderName) {
     if name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return;
     }
-    let is_other = |found: &&HeaderName| *found != name && is_same(found.as_str(), name.as_str());
-    while let Some(other) = headers.keys().find(is_other).cloned() {
-        headers.remove(other);
-    }
+    headers.retain(|found, _| found == name || !is_same(found.as_str(), name.as_str()));
 }
 
 /// Maps a byte of a name as the least exact server reads it: anything but a letter or digit becomes a hyphen.
@@ -51,7 +50,7 @@ mod tests {
 
     const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-    fn headers() -> HeaderMap {
+    fn headers() -> FieldMap {
         let names = [
             "x-api-key",
             "x_api_key",

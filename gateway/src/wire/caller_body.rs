@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::message::FieldMap;
 use crate::wire::grpc::Messages;
 use crate::wire::parked::ParkedUpload;
 use crate::wire::slow_caller::{LIVELY, TooSlow, Transfer};
@@ -47,7 +47,7 @@ struct Life {
 }
 
 /// Function that removes forbidden fields from trailers.
-pub type CleanTrailers = fn(&mut HeaderMap);
+pub type CleanTrailers = fn(&mut FieldMap);
 
 /// Reason why a body ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,9 +215,10 @@ impl Body for CallerBody {
         };
         Poll::Ready(Some(match frame.into_trailers() {
             Err(data) => Ok(data),
-            Ok(mut trailers) => {
+            Ok(trailers) => {
+                let mut trailers = FieldMap::from(trailers);
                 (this.clean_trailers)(&mut trailers);
-                Ok(Frame::trailers(trailers))
+                Ok(Frame::trailers(trailers.into()))
             }
         }))
     }

@@ -9,8 +9,10 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use http::{HeaderMap, header};
+use http::header;
 use smallvec::SmallVec;
+
+use crate::message::FieldMap;
 
 /// Maximum number of codings on one body. One is usual; a proxy that compresses again makes it two.
 const MOST: usize = 2;
@@ -72,7 +74,7 @@ impl Codings {
     ///
     /// # Errors
     /// Returns [`DecodeError::Unsupported`].
-    pub fn read(headers: &HeaderMap) -> Result<Self, DecodeError> {
+    pub fn read(headers: &FieldMap) -> Result<Self, DecodeError> {
         let mut codings = SmallVec::new();
         for value in headers.get_all(header::CONTENT_ENCODING) {
             let unsupported = || {
@@ -202,7 +204,7 @@ mod tests {
     type Encoder = (&'static str, fn(&[u8]) -> Vec<u8>);
 
     fn decoded(named: &[&str], body: Vec<u8>) -> Result<Bytes, DecodeError> {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for value in named {
             headers.append(header::CONTENT_ENCODING, HeaderValue::from_str(value).unwrap());
         }

@@ -11,17 +11,18 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use self::messages::Messages;
 use crate::header_fields::{GRPC_RETRY_PUSHBACK_MS, GRPC_STATUS};
+use crate::message::{FieldMap, Response};
 use crate::problem;
 use crate::rejection::{GrpcCode, Reason, Rejection};
 
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Whether a message is gRPC: `application/grpc`, with or without a suffix, but not gRPC-Web.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
+pub fn is_grpc(headers: &FieldMap) -> bool {
     const NAME: &[u8] = b"application/grpc";
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let parted = kind.and_then(|kind| kind.split_at_checked(NAME.len()));
@@ -50,7 +51,7 @@ pub fn refusal(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
 }
 
 /// Builds the trailers of an answer that has begun and cannot be completed.
-pub fn broken_off(reason: Reason) -> HeaderMap {
+pub fn broken_off(reason: Reason) -> FieldMap {
     let message = match reason {
         Reason::OutOfTime => "the time for this call was over before its answer was complete",
         Reason::Draining => "this instance is shutting down before the answer is complete; call again",
@@ -64,20 +65,20 @@ pub fn broken_off(reason: Reason) -> HeaderMap {
 }
 
 /// Builds the trailers of a stream that reached its maximum duration.
-pub fn stream_limit_trailers() -> HeaderMap {
+pub fn stream_limit_trailers() -> FieldMap {
     status(
         GrpcCode::Unavailable,
         "a stream may live no longer here; call again to go on",
     )
 }
 
-/// Returns the status in a head or trailers; `None` if there is none.
-pub fn stated(headers: &HeaderMap) -> Option<u16> {
-    headers.get(&GRPC_STATUS)?.to_str().ok()?.parse().ok()
+/// Returns the status that the field of a head or of trailers states; `None` if it states none.
+pub fn stated(status: Option<&HeaderValue>) -> Option<u16> {
+    status?.to_str().ok()?.parse().ok()
 }
 
-fn status(code: GrpcCode, message: &str) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(2);
+fn status(code: GrpcCode, message: &str) -> FieldMap {
+    let mut fields = FieldMap::with_capacity(2);
     fields.insert(&GRPC_STATUS, HeaderValue::from(code as u16));
     fields.insert(&GRPC_MESSAGE, encoded(message));
     fields
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn grpc_is_told_by_its_content_type() {
         let check = |text: &'static str, expected| {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]);
+            let headers = FieldMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]);
             assert_eq!(is_grpc(&headers), expected, "{text}");
         };
         check("application/grpc", true);
@@ -114,7 +115,7 @@ mod tests {
         check("application/grpc-web", false);
         check("application/grp", false);
         check("application/json", false);
-        assert!(!is_grpc(&HeaderMap::new()));
+        assert!(!is_grpc(&FieldMap::new()));
     }
 
     #[test]

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
+use crate::message::FieldMap;
 use crate::wire::http1::Head;
 use crate::wire::slow_caller::Transfer;
 
@@ -46,7 +47,7 @@ pub struct InterimAnswers {
     is_open: AtomicBool,
     /// Whether any wait to be written.
     waits: AtomicBool,
-    answers: Mutex<Vec<(StatusCode, HeaderMap)>>,
+    answers: Mutex<Vec<(StatusCode, FieldMap)>>,
 }
 
 impl InterimAnswers {
@@ -66,7 +67,7 @@ impl InterimAnswers {
     }
 
     /// Adds an interim answer of a backend.
-    pub fn add(&self, status: StatusCode, fields: HeaderMap) {
+    pub fn add(&self, status: StatusCode, fields: FieldMap) {
         if !status.is_informational() || matches!(status.as_u16(), 100 | 101) {
             return;
         }
@@ -79,12 +80,12 @@ impl InterimAnswers {
 
     /// Adds the gateway's own `100 Continue`.
     pub fn add_continue(&self) {
-        self.lock().push((StatusCode::CONTINUE, HeaderMap::new()));
+        self.lock().push((StatusCode::CONTINUE, FieldMap::new()));
         self.waits.store(true, Relaxed);
     }
 
     /// Takes what waits to be written.
-    pub fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
+    pub fn take(&self) -> Vec<(StatusCode, FieldMap)> {
         if !self.waits.load(Relaxed) {
             return Vec::new();
         }
@@ -92,7 +93,7 @@ impl InterimAnswers {
         mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(StatusCode, HeaderMap)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(StatusCode, FieldMap)>> {
         // A panic leaves the list valid, because each change is one step.
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
 
+use crate::message::FieldMap;
 use crate::wire::caller_body::BodyError;
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct StreamBody {
 
 impl StreamBody {
     /// Wraps the body of a request with these fields.
-    pub fn new(stream: RecvStream, fields: &HeaderMap) -> Self {
+    pub fn new(stream: RecvStream, fields: &FieldMap) -> Self {
         let remaining = match stream.is_end_stream() {
             true => Some(0),
             false => stated_length(fields),
@@ -72,7 +72,7 @@ impl StreamBody {
 }
 
 /// Returns the length of the body that the fields state; `None` if they state none, or several.
-fn stated_length(fields: &HeaderMap) -> Option<u64> {
+fn stated_length(fields: &FieldMap) -> Option<u64> {
     let lines = fields.get_all(CONTENT_LENGTH).iter();
     let mut lengths = lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use fixtures::redis_server::RedisServer;
 use gateway::idempotency::{Begun, Claim, Ending, Fingerprint, Records, Release, StateWord, StoredAnswer, Subject};
+use gateway::message::FieldMap;
 use gateway::store::{Password, Store};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::runtime::Handle;
 
 use super::{CALL_LIMIT, connect, settings, up};
@@ -30,7 +31,7 @@ fn claim(tenant: &str, key: u64, print: u8, token: u64, lease: Duration) -> Arc<
 
 fn answer(length: usize) -> StoredAnswer {
     let body = vec![b'a'; length];
-    StoredAnswer::of(StatusCode::CREATED, &HeaderMap::new(), &body, usize::MAX).expect("it fits")
+    StoredAnswer::of(StatusCode::CREATED, &FieldMap::new(), &body, usize::MAX).expect("it fits")
 }
 
 /// Returns the verdict without times.

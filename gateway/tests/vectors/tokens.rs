@@ -2,10 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::suites::jwt::{Door, bearer};
+use gateway::message::FieldMap;
 
 const CASES: &str = include_str!("../../../fixtures/vectors/jwt_cases.json");
 const KEYS: &str = include_str!("../../../fixtures/vectors/jwt_keys.json");
@@ -20,7 +21,7 @@ fn no_attack_gets_in_and_no_valid_token_is_refused() {
     let door = Door::new(&keys["jwks"], &keys["hmac"], &keys["verifier"]).expect("one issuer");
     let mut wrong = Vec::new();
     for case in crate::read(CASES) {
-        let mut check = |headers: &HeaderMap, now, expected: &Value| {
+        let mut check = |headers: &FieldMap, now, expected: &Value| {
             let answer = door.ask(headers, now);
             let told = if answer.is_ok() { "accept" } else { "reject" };
             if *expected != told && *expected != "either" {

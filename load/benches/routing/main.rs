@@ -8,9 +8,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use gateway::message::FieldMap;
 use gateway::routing::{Condition, Is, NormalPath, Spec, Table};
 use gateway::template::Query;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 /// Number of routes that are compared with one.
 const MANY: usize = 10_000;
@@ -23,7 +24,7 @@ struct Case {
     /// Returns the condition of the route with this number.
     condition: fn(usize) -> Condition,
     query: String,
-    headers: HeaderMap,
+    headers: FieldMap,
 }
 
 fn main() -> io::Result<ExitCode> {
@@ -75,7 +76,7 @@ fn cases() -> Vec<Case> {
         ("x-v", "0"),
         ("x-0", "1"),
     ];
-    let headers: HeaderMap = usual
+    let headers: FieldMap = usual
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
         .into_iter()
         .collect();

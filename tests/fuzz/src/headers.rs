@@ -2,7 +2,8 @@
 //! message holds a field that belonged to one connection.
 
 use gateway::headers::{MethodOverride, Via, check as check_framing, clean_request, clean_response};
-use http::{HeaderMap, Version, header};
+use gateway::message::FieldMap;
+use http::{Version, header};
 
 /// Fields that are never passed on, whatever their sender.
 const NEVER: [&str; 15] = [
@@ -69,7 +70,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-fn assert_clean(original: &HeaderMap, cleaned: &HeaderMap, never: &[&str]) {
+fn assert_clean(original: &FieldMap, cleaned: &FieldMap, never: &[&str]) {
     for name in never {
         assert!(!cleaned.contains_key(*name), "{name} passed: {cleaned:?}");
     }
@@ -83,7 +84,7 @@ fn assert_clean(original: &HeaderMap, cleaned: &HeaderMap, never: &[&str]) {
     }
 }
 
-fn without_via(mut headers: HeaderMap) -> HeaderMap {
+fn without_via(mut headers: FieldMap) -> FieldMap {
     headers.remove(header::VIA);
     headers
 }

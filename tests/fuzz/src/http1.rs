@@ -181,12 +181,12 @@ fn whole(events: &[Event]) -> (Vec<Whole>, bool) {
                     StartLine::Request { method, target } => format!("{} {}", text(method), uri(target)),
                     StartLine::Answer { status, .. } => status.to_string(),
                 };
-                let fields = lines(&head.fields.to_map().expect("few fields"));
+                let fields = lines(&head.fields.to_map().expect("few fields").into());
                 current = Some((line, fields, Vec::new(), Vec::new()));
             }
             Event::Data(data) => current.as_mut().expect("a head came first").2.extend_from_slice(data),
             Event::Trailers(fields) => {
-                current.as_mut().expect("a head came first").3 = lines(&fields.to_map().expect("few fields"));
+                current.as_mut().expect("a head came first").3 = lines(&fields.to_map().expect("few fields").into());
             }
             Event::End => all.extend(current.take()),
         }
@@ -297,7 +297,7 @@ fn is_written_and_read(asked: Option<Asked>, events: &[Event]) {
                         out.extend_from_slice(part);
                     }
                 }
-                Event::Trailers(fields) => trailers = Some(fields.to_map().expect("few fields")),
+                Event::Trailers(fields) => trailers = Some(fields.to_map().expect("few fields").into()),
                 Event::Head(_) | Event::Interim(_) | Event::End => {}
             }
         }

@@ -37,8 +37,8 @@ fn split_flags(data: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 /// Returns `name: value` lines as fields; lines that the `http` crate refuses are left out.
-fn header_lines(text: &[u8]) -> http::HeaderMap {
-    let mut headers = http::HeaderMap::new();
+fn header_lines(text: &[u8]) -> gateway::message::FieldMap {
+    let mut headers = gateway::message::FieldMap::new();
     for line in text.split(|byte| *byte == b'\n').take(64) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             continue;

@@ -4,9 +4,10 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use gateway::message::FieldMap;
 use gateway::metering::{AnswerEnd, AnswerMeter, AnswerPath, Metering, Paths, Reserve, Reserved, Settlement, Source};
 use gateway::setting::SettingId;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 const TYPES: [&str; 3] = ["text/event-stream", "application/x-ndjson", "application/json"];
 const ENDS: [AnswerEnd; 3] = [AnswerEnd::Complete, AnswerEnd::BrokeOff, AnswerEnd::CallerLeft];
@@ -58,7 +59,7 @@ fn settle<'b>(pieces: impl Iterator<Item = &'b [u8]>, media_type: &'static str, 
         quotas: Vec::new(),
         setting: SettingId::URI,
     };
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     let mut meter = AnswerMeter::begin(Arc::new(metering), RESERVED, StatusCode::OK, &headers);
     pieces.for_each(|piece| meter.read(piece));

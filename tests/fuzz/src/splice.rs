@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use gateway::json::{Document, Paths, Selection};
+use gateway::message::FieldMap;
 use gateway::routing::path::NormalPath;
 use gateway::template::{Captures, Placeholder, Query, Sources, Syntax, Template, percent};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use serde_json::{Map, Value, json};
 
 /// Checks a flag byte, a line that is the template, and a value.
@@ -70,7 +71,7 @@ fn assert_same(text: &str, expected: &str, separator: char) {
 fn render(template: &Template, value: &str) -> Option<String> {
     let names = ["a", "b", "id"];
     let query = names.map(|name| format!("{name}={}", encoded(value))).join("&");
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         headers.insert("a", value);
     }

@@ -6,8 +6,10 @@
 
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
+
+use crate::message::FieldMap;
 
 /// Places that may hold API keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +26,11 @@ pub struct KeyPlaces {
 impl KeyPlaces {
     /// Returns the header fields to read credentials from, with every key of the request in the keys' header field.
     /// `None` if the request's own fields serve unchanged.
-    pub fn gather(&self, query: Option<&str>, headers: &HeaderMap) -> Option<HeaderMap> {
+    pub fn gather(&self, query: Option<&str>, headers: &FieldMap) -> Option<FieldMap> {
         if self.in_header && !self.in_authorization && self.in_query.is_none() {
             return None;
         }
-        let mut gathered = HeaderMap::new();
+        let mut gathered = FieldMap::new();
         if self.in_header {
             for value in headers.get_all(&self.header) {
                 gathered.append(&self.header, value.clone());
@@ -54,7 +56,7 @@ impl KeyPlaces {
     }
 
     /// Returns the key in the first line of `Authorization`, if that place is read and holds one.
-    pub fn key_in_authorization<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+    pub fn key_in_authorization<'a>(&self, headers: &'a FieldMap) -> Option<&'a [u8]> {
         let value = headers.get(AUTHORIZATION).filter(|_| self.in_authorization)?;
         key_of(value.as_bytes())
     }
@@ -130,7 +132,7 @@ mod tests {
         target: &str,
         authorization: Option<&str>,
     ) {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (name, value) in sent.1 {
             let name: HeaderName = name.parse().unwrap();
             headers.append(name, value.parse().unwrap());

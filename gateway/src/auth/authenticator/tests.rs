@@ -159,8 +159,8 @@ fn access(kinds: &[&str]) -> Access {
     )
 }
 
-fn headers(api_key: Option<&str>, token: Option<&str>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(api_key: Option<&str>, token: Option<&str>) -> FieldMap {
+    let mut headers = FieldMap::new();
     if let Some(key) = api_key {
         headers.insert(KEY_HEADER, HeaderValue::from_str(key).unwrap());
     }
@@ -172,7 +172,7 @@ fn headers(api_key: Option<&str>, token: Option<&str>) -> HeaderMap {
 }
 
 impl Scene {
-    fn ask(&self, headers: &HeaderMap, kinds: &[&str], now: u64) -> Result<String, &'static str> {
+    fn ask(&self, headers: &FieldMap, kinds: &[&str], now: u64) -> Result<String, &'static str> {
         let answer = at_once(&self.authenticator, headers, kinds, CLIENT, now);
         answer.map(|kept| kept.to_string()).map_err(word)
     }
@@ -185,7 +185,7 @@ impl Scene {
 /// Identifies a caller whose check is not slow. A slow check is refused.
 fn at_once<'a, K>(
     authenticator: &Authenticator<K>,
-    headers: &HeaderMap,
+    headers: &FieldMap,
     kinds: &[&str],
     client: impl Into<Client<'a>>,
     now: u64,
@@ -269,7 +269,7 @@ fn what_is_presented_and_what_is_admitted_decide() {
 #[test]
 fn each_refusal_has_its_category_and_tells_whether_it_is_suspect() {
     let scene = scene();
-    let check = |headers: &HeaderMap, expected: (&str, bool)| {
+    let check = |headers: &FieldMap, expected: (&str, bool)| {
         let refusal = at_once(&scene.authenticator, headers, &["api_key", "jwt"], CLIENT, NOW).unwrap_err();
         assert_eq!(
             (refusal.rejection.reason().as_str(), refusal.suspect),
@@ -278,7 +278,7 @@ fn each_refusal_has_its_category_and_tells_whether_it_is_suspect() {
             refusal.check
         );
     };
-    check(&HeaderMap::new(), ("credentials_missing", false));
+    check(&FieldMap::new(), ("credentials_missing", false));
     check(&headers(Some("wrong"), None), ("credentials_invalid", true));
     check(&headers(None, Some(&forged())), ("credentials_invalid", true));
     check(
@@ -306,7 +306,7 @@ fn a_known_credential_is_not_verified_again() {
     for _ in 0..3 {
         assert!(scene.ask(&headers(None, Some(&token)), &["jwt"], NOW).is_ok());
         assert!(scene.ask(&headers(Some("good"), None), &["api_key"], NOW).is_ok());
-        assert!(scene.ask(&HeaderMap::new(), &["anonymous"], NOW).is_ok());
+        assert!(scene.ask(&FieldMap::new(), &["anonymous"], NOW).is_ok());
         assert_eq!(scene.built(), 3);
     }
 }
@@ -370,7 +370,7 @@ fn what_is_remembered_expires_when_the_credential_does() {
     let scene = scene();
     let token = headers(None, Some(&token_of("main", json!({}))));
     let key = headers(Some("dated"), None);
-    let check = |headers: &HeaderMap, now, expected: Result<&str, &str>| {
+    let check = |headers: &FieldMap, now, expected: Result<&str, &str>| {
         assert_eq!(
             scene
                 .ask(headers, &["jwt", "api_key"], now)
@@ -437,7 +437,7 @@ fn memory_is_bounded_and_a_flood_costs_no_key_its_place() {
         assert!(scene.ask(&headers(None, Some(&token)), &["jwt"], NOW).is_ok());
         let _ = scene.ask(&headers(None, Some(&token[..token.len() - 2])), &["jwt"], NOW);
         let client = IpAddr::V4(Ipv4Addr::from_bits(n));
-        assert!(at_once(&scene.authenticator, &HeaderMap::new(), &["anonymous"], client, NOW).is_ok());
+        assert!(at_once(&scene.authenticator, &FieldMap::new(), &["anonymous"], client, NOW).is_ok());
     }
     let (admitted, refused) = scene.authenticator.tokens.len();
     assert!(admitted <= 100 && refused <= 100 && scene.authenticator.strangers.len() <= 100);
@@ -786,7 +786,7 @@ mod of_connections_and_passwords {
     impl Scene {
         fn meet(
             &self,
-            headers: &HeaderMap,
+            headers: &FieldMap,
             certificate: Option<&Certificate>,
             kinds: &[&str],
             now: u64,
@@ -796,7 +796,7 @@ mod of_connections_and_passwords {
 
         fn meet_with(
             &self,
-            headers: &HeaderMap,
+            headers: &FieldMap,
             certificate: Option<Result<&Certificate, Check>>,
             kinds: &[&str],
             now: u64,
@@ -818,8 +818,8 @@ mod of_connections_and_passwords {
             certificate("spiffe://nobody/a"),
         );
         let key = headers(Some("good"), None);
-        let none = HeaderMap::new();
-        let check = |headers: &HeaderMap, shown: &Certificate, kinds: &[&str], expected: Result<&str, &str>| {
+        let none = FieldMap::new();
+        let check = |headers: &FieldMap, shown: &Certificate, kinds: &[&str], expected: Result<&str, &str>| {
             for _ in 0..2 {
                 let answer = scene.meet(headers, Some(shown), kinds, NOW);
                 assert_eq!(
@@ -851,7 +851,7 @@ mod of_connections_and_passwords {
         check(&key, &other, PAIR, Err("tenants_differ"));
         check(&headers(Some("wrong"), None), &acme, PAIR, Err("key_unknown"));
         check(&token, &acme, PAIR, Err("incomplete"));
-        let bare = |headers: &HeaderMap| word(scene.meet(headers, None, PAIR, NOW).unwrap_err());
+        let bare = |headers: &FieldMap| word(scene.meet(headers, None, PAIR, NOW).unwrap_err());
         assert_eq!((bare(&key), bare(&none)), ("incomplete", "absent"));
         check(&token, &acme, &["mtls", "jwt:second", "together"], Err("incomplete"));
     }
@@ -861,12 +861,12 @@ mod of_connections_and_passwords {
     fn a_certificate_that_does_not_count_fails_where_certificates_do() {
         let scene = scene_of_all();
         let (none, key, both) = (
-            HeaderMap::new(),
+            FieldMap::new(),
             headers(Some("good"), None),
             ["mtls", "api_key", "anonymous"],
         );
         for check in [Check::CertificateMalformed, Check::CertificateUntrusted] {
-            let met = |headers: &HeaderMap, kinds: &[&str]| {
+            let met = |headers: &FieldMap, kinds: &[&str]| {
                 let answer = scene.meet_with(headers, Some(Err(check)), kinds, NOW);
                 answer.map_err(|refusal| {
                     assert!(!refusal.suspect, "an authority has signed it");
@@ -905,7 +905,7 @@ mod of_connections_and_passwords {
             (0, early),
             (NOW, Ok(())),
         ] {
-            let answer = scene.meet(&HeaderMap::new(), Some(&acme), &["mtls"], now);
+            let answer = scene.meet(&FieldMap::new(), Some(&acme), &["mtls"], now);
             let told = |refusal: Refusal| {
                 let (reason, suspect) = (refusal.rejection.reason().as_str(), refusal.suspect);
                 (word(refusal), reason, suspect)
@@ -919,7 +919,7 @@ mod of_connections_and_passwords {
         let scene = scene_of_all();
         let waits = std::cell::Cell::new(0);
         let ask = async |credential: &str| {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             let value = format!("Basic {}", STANDARD.encode(credential));
             headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
             let begin_wait = || {
@@ -972,7 +972,7 @@ mod of_connections_and_passwords {
         let scene = scene();
         let authenticator = scene.authenticator.with_passwords(Some(passwords));
         let ask = async |guess: usize| {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldMap::new();
             let value = format!("Basic {}", STANDARD.encode(format!("ada:{guess}")));
             headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
             let begin_wait = || {

@@ -147,15 +147,16 @@ impl fmt::Display for Unusable {
 
 #[cfg(test)]
 mod tests {
+    use crate::message::FieldMap;
     use bytes::Bytes;
-    use http::{HeaderMap, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 
     fn answered(status: u16, body: &str) -> ServiceAnswer {
         ServiceAnswer {
             status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::new(),
+            headers: FieldMap::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         }
     }

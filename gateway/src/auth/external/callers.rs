@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use policies::Moment;
 use tokio::sync::watch;
 
@@ -17,6 +16,7 @@ use super::question::{Question, QuestionForm, QuestionKey, RequestFacts};
 use super::{Service, ServiceRefusal, Unavailable};
 use crate::auth::check::Check;
 use crate::clock;
+use crate::message::FieldMap;
 use crate::observe::{ExternalLookup, ExternalOutcome};
 use crate::setting::SettingId;
 
@@ -88,7 +88,7 @@ impl ExternalCallers {
     }
 
     /// Whether a request has any of the fields of a question.
-    pub(crate) fn is_presented(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_presented(&self, headers: &FieldMap) -> bool {
         self.settings.form.fields.iter().any(|field| field.is_in(headers))
     }
 
@@ -105,7 +105,7 @@ impl ExternalCallers {
     ///
     /// # Errors
     /// If a field of the question comes twice.
-    pub(crate) fn look_up(&self, headers: &HeaderMap, facts: RequestFacts<'_>, unix_now: u64) -> Result<Step, Check> {
+    pub(crate) fn look_up(&self, headers: &FieldMap, facts: RequestFacts<'_>, unix_now: u64) -> Result<Step, Check> {
         let Some(presented) = self.settings.form.read(headers, facts)? else {
             return Ok(Step::Nothing);
         };

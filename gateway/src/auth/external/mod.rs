@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use self::question::Question;
+use crate::message::FieldMap;
 use crate::observe::ExternalOutcome;
 use crate::setting::SettingId;
 
@@ -36,7 +37,7 @@ pub trait Service: Send + Sync {
 #[derive(Debug)]
 pub struct ServiceAnswer {
     pub status: StatusCode,
-    pub headers: HeaderMap,
+    pub headers: FieldMap,
     pub body: Bytes,
 }
 

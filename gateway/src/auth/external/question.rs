@@ -9,10 +9,11 @@ use std::sync::LazyLock;
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_lc_rs::rand::SystemRandom;
 use http::header::{ACCEPT, ACCEPT_ENCODING, COOKIE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use crate::auth::check::Check;
+use crate::message::FieldMap;
 
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -62,7 +63,7 @@ pub struct Presented<'a> {
 /// A question as it is sent.
 #[derive(Debug)]
 pub struct Question {
-    pub headers: HeaderMap,
+    pub headers: FieldMap,
 }
 
 /// Secret of the process. It is made with the first form, because the first random numbers take 30 ms.
@@ -79,7 +80,7 @@ impl QuestionForm {
     ///
     /// # Errors
     /// If a field comes twice: the service might read the one, and the backend the other.
-    pub fn read<'a>(&'a self, headers: &'a HeaderMap, facts: RequestFacts<'a>) -> Result<Option<Presented<'a>>, Check> {
+    pub fn read<'a>(&'a self, headers: &'a FieldMap, facts: RequestFacts<'a>) -> Result<Option<Presented<'a>>, Check> {
         let mut values = SmallVec::new();
         for field in &self.fields {
             values.push(field.only(headers)?);
@@ -101,7 +102,7 @@ impl QuestionField {
     ///
     /// # Errors
     /// If there are two.
-    fn only<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, Check> {
+    fn only<'a>(&self, headers: &'a FieldMap) -> Result<Option<&'a [u8]>, Check> {
         let (first, second) = match self {
             Self::Header(name) => {
                 let mut found = headers.get_all(name).iter().map(HeaderValue::as_bytes);
@@ -123,12 +124,12 @@ impl QuestionField {
     }
 
     /// Whether a request has it.
-    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+    pub fn is_in(&self, headers: &FieldMap) -> bool {
         !matches!(self.only(headers), Ok(None))
     }
 
     /// Removes it from a request.
-    pub fn remove(&self, headers: &mut HeaderMap) {
+    pub fn remove(&self, headers: &mut FieldMap) {
         match self {
             Self::Header(name) => {
                 headers.remove(name);
@@ -139,7 +140,7 @@ impl QuestionField {
 }
 
 /// Returns all pairs of `Cookie` (RFC 6265 section 4.2.1).
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+fn cookies(headers: &FieldMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(COOKIE).iter();
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii))
 }
@@ -149,7 +150,7 @@ fn split(pair: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii()))
 }
 
-fn remove_cookie(headers: &mut HeaderMap, wanted: &str) {
+fn remove_cookie(headers: &mut FieldMap, wanted: &str) {
     let is_wanted = |pair: &[u8]| split(pair).is_some_and(|(name, _)| name == wanted.as_bytes());
     if !cookies(headers).any(is_wanted) {
         return;
@@ -206,7 +207,7 @@ impl Presented<'_> {
     /// Returns the question to send.
     pub fn question(&self) -> Question {
         let Self { form, facts, .. } = self;
-        let mut headers = HeaderMap::with_capacity(self.values.len() + 6);
+        let mut headers = FieldMap::with_capacity(self.values.len() + 6);
         let mut cookies: Vec<u8> = Vec::new();
         let mut put = |name: &HeaderName, value: &[u8]| {
             // A part of a valid value is valid.
@@ -274,8 +275,8 @@ mod tests {
         }
     }
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(lines: &[(&'static str, &'static str)]) -> FieldMap {
+        let mut headers = FieldMap::new();
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_static(value));
         }

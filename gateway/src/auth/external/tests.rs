@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use policies::Moment;
 
 use super::known_answers::{KnownAnswers, Lifetimes};
@@ -17,6 +17,7 @@ use crate::auth::access::{Access, Admitted, Requirements};
 use crate::auth::api_key::keys::{ApiKey, ApiKeys, digest_of};
 use crate::auth::authenticator::{AnonymousTier, Authenticator, Client, WaitTerms};
 use crate::clock;
+use crate::message::FieldMap;
 use crate::observe::ExternalOutcome;
 use crate::setting::SettingId;
 
@@ -55,7 +56,7 @@ impl Service for Arc<Scripted> {
             };
             Ok(ServiceAnswer {
                 status: StatusCode::from_u16(status).unwrap(),
-                headers: HeaderMap::new(),
+                headers: FieldMap::new(),
                 body: Bytes::from(body),
             })
         })
@@ -129,7 +130,7 @@ impl Scene {
             ..Admitted::default()
         };
         let access = Access::new(admitted, Requirements::default(), &KEY_HEADER, SettingId::URI);
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (name, value) in [(AUTHORIZATION, credential), (KEY_HEADER, key)] {
             if let Some(value) = value {
                 headers.insert(name, HeaderValue::from_str(value).unwrap());

@@ -10,7 +10,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::{AGE, CACHE_CONTROL};
 use policies::Moment;
 use reqwest::Url;
@@ -19,6 +18,7 @@ use crate::auth::jwt::jwk::Origin;
 use crate::auth::jwt::jws::Algorithm;
 use crate::auth::jwt::key_set::{KeySet, KeySetMistake};
 use crate::auth::jwt::live_keys::LiveKeys;
+use crate::message::FieldMap;
 use crate::observe::FetchOutcome;
 use crate::wire::content_encoding::{Codings, DecodeError};
 use crate::{clock, json};
@@ -256,8 +256,9 @@ async fn fetch(source: &Source, client: &reqwest::Client) -> Result<Fetched, Fet
     if response.status() != http::StatusCode::OK {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    let fresh_for = fresh_for(response.headers());
-    let codings = Codings::read(response.headers()).map_err(FetchError::Encoding)?;
+    let headers = FieldMap::from(std::mem::take(response.headers_mut()));
+    let fresh_for = fresh_for(&headers);
+    let codings = Codings::read(&headers).map_err(FetchError::Encoding)?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(FetchError::Http)? {
         if body.len() + chunk.len() > MAX_BODY {
@@ -272,7 +273,7 @@ async fn fetch(source: &Source, client: &reqwest::Client) -> Result<Fetched, Fet
 }
 
 /// Returns the remaining time of a response's `max-age`. Zero if the response must not be stored or reused.
-pub(in crate::auth) fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::auth) fn fresh_for(headers: &FieldMap) -> Option<Duration> {
     let lines = headers
         .get_all(CACHE_CONTROL)
         .iter()

@@ -133,7 +133,7 @@ async fn carry(lease: &mut PooledConnection, to_caller: &mpsc::Sender<Piece>) ->
         let is_last = stream.is_complete();
         let frame = match event {
             Event::Data(data) => Some(Frame::data(data)),
-            Event::Trailers(fields) => fields.to_map().ok().map(Frame::trailers),
+            Event::Trailers(fields) => fields.to_map().ok().map(|fields| Frame::trailers(fields.into())),
             Event::End => None,
             Event::Head(_) | Event::Interim(_) => continue,
         };

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use policies::{Deadline, Moment};
 
 use super::early_answer::EarlyAnswer;
@@ -18,6 +18,7 @@ use crate::call::pool::{Connection, Pool, PooledConnection};
 use crate::call::timer::{Elapsed, Timer};
 use crate::call::timing::Timing;
 use crate::clock;
+use crate::message::Response;
 use crate::wire::http1::Head;
 
 /// Sends the request and waits for the head of the answer until `deadline`. Records the times in `timing`.

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 
 use crate::call::replay::Outbound;
 use crate::call::stamp::{self, stamp_attempt};
 use crate::header_fields::{Digits, GRPC_TIMEOUT, X_ATTEMPT, X_REQUEST_TIMEOUT_MS};
 use crate::headers::AddedFields;
+use crate::message::{FieldMap, Request};
 use crate::wire::http1::{BodyLength, begin_request_head, end_head, write_field};
 
 /// Bytes that a head usually needs.
@@ -22,7 +23,7 @@ pub(crate) struct AttemptHead<'a> {
     pub(crate) method: &'a Method,
     pub(crate) target: &'a PathAndQuery,
     /// Fields of all attempts.
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) headers: &'a FieldMap,
     /// Fields of all attempts that are not among `headers`.
     pub(crate) added: &'a AddedFields,
     /// Host, in place of the one among the fields.
@@ -76,7 +77,7 @@ impl AttemptHead<'_> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.target.clone());
         let headers = request.headers_mut();
-        headers.reserve(self.headers.keys_len() + 3);
+        headers.reserve(self.headers.len() + 3);
         for (name, value) in self.headers {
             headers.append(name, value.clone());
         }

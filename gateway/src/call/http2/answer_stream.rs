@@ -4,9 +4,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, header};
+use http::header;
 use http_body::{Frame, SizeHint};
 
+use crate::message::FieldMap;
 use crate::wire::http2_switched::SwitchedHttp2;
 
 /// Body of an answer that is still being received.
@@ -32,7 +33,7 @@ pub enum StreamFault {
 }
 
 impl AnswerStream {
-    pub(super) fn new(incoming: RecvStream, outgoing: Option<SendStream<Bytes>>, head: &HeaderMap) -> Self {
+    pub(super) fn new(incoming: RecvStream, outgoing: Option<SendStream<Bytes>>, head: &FieldMap) -> Self {
         let left = match stated_length(head) {
             None if incoming.is_end_stream() => Some(0),
             length => length,
@@ -91,7 +92,7 @@ impl From<h2::Error> for StreamFault {
 }
 
 /// Returns the length that a head states, if it states one.
-fn stated_length(head: &HeaderMap) -> Option<u64> {
+fn stated_length(head: &FieldMap) -> Option<u64> {
     let mut stated = head.get_all(header::CONTENT_LENGTH).iter();
     let length: u64 = stated.next()?.to_str().ok()?.parse().ok()?;
     stated.next().is_none().then_some(length)

@@ -6,16 +6,28 @@
 
 use h2::ext::Protocol;
 use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, HOST, PROXY_AUTHORIZATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE, UPGRADE,
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, PROXY_AUTHORIZATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, uri};
 
+use crate::message::{FieldMap, Request, Response};
 use crate::wire::grpc;
 use crate::wire::websocket;
 
 /// Highest status (RFC 9110 section 15), as on HTTP/1.1.
 pub(super) const HIGHEST_STATUS: u16 = 599;
+
+/// Fields of one connection, which HTTP/2 does not know (RFC 9113 section 8.2.2).
+const OF_CONNECTION: [HeaderName; 6] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// Target of a request.
 pub(crate) struct RequestTarget<'a> {
@@ -37,16 +49,7 @@ pub(super) fn put<B>(request: &mut Request<B>, target: &RequestTarget<'_>) {
         Some(host) if host != target.host => Authority::try_from(host.as_bytes()).ok(),
         _ => None,
     };
-    for of_connection in [
-        "connection",
-        "upgrade",
-        "keep-alive",
-        "proxy-connection",
-        "transfer-encoding",
-        "te",
-    ] {
-        headers.remove(of_connection);
-    }
+    headers.retain(|name, _| !OF_CONNECTION.contains(name));
     if target.trailers || grpc::is_grpc(headers) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -65,16 +68,16 @@ pub(super) fn put<B>(request: &mut Request<B>, target: &RequestTarget<'_>) {
 
 /// Keeps credentials out of the table of fields that all exchanges of the connection share, where one caller could guess at
 /// another's by the size of its own request (RFC 7541 section 7.1).
-fn hide_secrets(headers: &mut HeaderMap) {
-    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
-        if let http::header::Entry::Occupied(mut values) = headers.entry(name) {
-            values.iter_mut().for_each(|value| value.set_sensitive(true));
+fn hide_secrets(headers: &mut FieldMap) {
+    for (name, value) in headers.iter_mut() {
+        if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name) {
+            value.set_sensitive(true);
         }
     }
 }
 
 /// Returns the WebSocket key that the caller sent.
-pub(super) fn key(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn key(headers: &FieldMap) -> Option<HeaderValue> {
     headers.get(SEC_WEBSOCKET_KEY).cloned()
 }
 
@@ -95,13 +98,13 @@ mod tests {
 
     #[test]
     fn credentials_are_never_indexed() {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
         headers.append(COOKIE, HeaderValue::from_static("a=1"));
         headers.append(COOKIE, HeaderValue::from_static("b=2"));
         headers.append(TE, HeaderValue::from_static("trailers"));
         hide_secrets(&mut headers);
-        let hidden = |(name, value): (&http::HeaderName, &HeaderValue)| (name.to_string(), value.is_sensitive());
+        let hidden = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.is_sensitive());
         let hidden: Vec<_> = headers.iter().map(hidden).collect();
         let expected = [
             ("authorization", true),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
-use http::{Request, Response, StatusCode};
+use http::StatusCode;
 use http_body::Body as _;
 use policies::Deadline;
 
@@ -31,6 +31,7 @@ use crate::call::replay::Outbound;
 use crate::call::timer::{Elapsed, Timer};
 use crate::call::timing::Timing;
 use crate::clock;
+use crate::message::{Request, Response};
 use crate::wire::interim::InterimAnswers;
 
 /// Maximum number of connections that an attempt may find going away before it fails.
@@ -201,7 +202,7 @@ impl Terms<'_> {
         if response.status().as_u16() > convert::HIGHEST_STATUS {
             return Err(failed(Fault::Invalid, &"the status is not a number from 100 to 599"));
         }
-        let (head, incoming) = response.into_parts();
+        let (head, incoming) = Response::from(response).into_parts();
         let body = AnswerStream::new(incoming, outgoing, &head.headers);
         let mut response = Response::from_parts(head, body);
         if self.target.switches && response.status().is_success() {
@@ -231,7 +232,7 @@ impl Terms<'_> {
         let (head, body) = request.into_parts();
         let is_whole = body.is_end_stream();
         let (answer, outgoing) =
-            sender.send_request(Request::from_parts(head, ()), is_whole && !self.target.switches)?;
+            sender.send_request(Request::from_parts(head, ()).into(), is_whole && !self.target.switches)?;
         if is_whole {
             slot.end_request();
             return Ok((answer, self.target.switches.then_some(outgoing)));
@@ -248,12 +249,12 @@ impl Terms<'_> {
     }
 
     /// Passes an interim answer on, where that is possible.
-    fn note_interim(&self, interim: Response<()>) {
+    fn note_interim(&self, interim: http::Response<()>) {
         let (head, ()) = interim.into_parts();
         if let Some(answers) = self.interim
             && head.headers.len() <= self.settings.answer_fields
         {
-            answers.add(head.status, head.headers);
+            answers.add(head.status, head.headers.into());
         }
     }
 }

@@ -8,10 +8,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use super::{Compare, MOST_READ, Mirror};
 use crate::headers::X_REQUEST_ID;
+use crate::message::FieldMap;
 use crate::observe::{Family, MirrorComparison};
 
 type Hash = [u8; 32];
@@ -54,7 +55,7 @@ pub(super) struct Reporter {
 
 impl Comparison {
     /// Returns the reporters of the primary and of the copy. `headers` are those of the request.
-    pub(super) fn begin(mirror: Arc<Mirror>, headers: &HeaderMap) -> (Reporter, Reporter) {
+    pub(super) fn begin(mirror: Arc<Mirror>, headers: &FieldMap) -> (Reporter, Reporter) {
         let comparison = Arc::new(Self {
             mirror,
             request_id: headers.get(&X_REQUEST_ID).cloned(),

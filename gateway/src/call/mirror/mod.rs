@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use policies::breaker::{Asker, Outcome, Permit, State, Transition};
 use policies::{Deadline, Moment};
 
@@ -40,6 +40,7 @@ use super::timing::Timing;
 use crate::clock;
 use crate::header_fields::X_GATEWAY_MIRROR;
 use crate::headers::AddedFields;
+use crate::message::FieldMap;
 use crate::observe::{Family, MirrorOutcome, RouteMetrics};
 
 /// Size in bytes up to which the answer to a copy is read, and up to which answers are compared.
@@ -222,7 +223,7 @@ struct RequestCopy {
     worker: usize,
     method: Method,
     target: PathAndQuery,
-    headers: HeaderMap,
+    headers: FieldMap,
     /// Whether the caller accepts trailers.
     trailers: bool,
     body: CopiedBody,

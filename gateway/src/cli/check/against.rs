@@ -8,11 +8,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use crate::cli::import;
 use crate::config;
 use crate::import::openapi::{self, Operation};
+use crate::message::FieldMap;
 use crate::plan::Plan;
 use crate::plan::outline::MatchOutline;
 use crate::routing::path::NormalPath;
@@ -99,7 +100,7 @@ fn routes(plan: &Plan, operation: &Operation, hosts: &BTreeSet<String>) -> BTree
     for host in hosts {
         let rivals = plan
             .routes
-            .rivals(host, &path, &method, &HeaderMap::new(), &Query::new(None));
+            .rivals(host, &path, &method, &FieldMap::new(), &Query::new(None));
         let takes = |standing: &Standing| matches!(standing, Standing::Taken | Standing::Misses(Miss::Condition(_)));
         found.extend(
             rivals

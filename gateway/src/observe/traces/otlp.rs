@@ -394,7 +394,7 @@ fn attribute(key: &str, value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use crate::message::FieldMap;
 
     use super::*;
     use crate::headers::Trace;
@@ -412,7 +412,7 @@ mod tests {
     fn record() -> RequestRecord {
         let unix = Duration::from_secs(1_700_000_000);
         let mut record = RequestRecord::begin(at(0), unix, "id-1", Method::GET, "/home/7");
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
         headers.insert("traceparent", parent.parse().unwrap());
         record.trace = Some(Trace::read_or_start(&headers, false).id);

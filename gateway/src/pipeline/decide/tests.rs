@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::Request;
 use policies::{Moment, WallTime};
 
 use super::*;
 use crate::control::reload;
 use crate::headers::{Scheme, Trace, ValueText};
+use crate::message::{Request, RequestHead};
 use crate::observe::{Observer, Target as LogTarget};
 use crate::pipeline::charge::charge;
 use crate::plan::State;
@@ -119,18 +119,22 @@ impl Scene {
         self
     }
 
-    fn head(&self, method: &str, uri: &str, fields: &[(&str, &str)]) -> RequestHead {
-        let mut request = Request::builder().method(method).uri(uri);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
+    fn head(&self, method: &str, uri: &str, fields: &[(&str, &str)]) -> DecisionInput {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let parts = RequestHead {
+            method: method.parse().unwrap(),
+            uri: uri.parse().unwrap(),
+            headers: fields.collect(),
+            ..RequestHead::default()
+        };
         let trace = Trace::read_or_start(&parts.headers, false);
-        RequestHead::read(&self.plan, parts, &trace)
+        DecisionInput::read(&self.plan, parts, &trace)
     }
 
     /// Decides on a request that waits for nothing.
-    fn decide<'a>(&'a self, head: &'a mut RequestHead) -> Decision<'a> {
+    fn decide<'a>(&'a self, head: &'a mut DecisionInput) -> Decision<'a> {
         let nothing = |_: &Findings<'a>| panic!("nothing is awaited");
         let decision = decide(&self.plan, &self.peer, head, self.now, nothing);
         decision
@@ -143,7 +147,7 @@ impl Scene {
     }
 
     fn tell(&self, decision: &mut Decision<'_>) -> Told {
-        let trace = Trace::read_or_start(&http::HeaderMap::new(), false);
+        let trace = Trace::read_or_start(&crate::message::FieldMap::new(), false);
         decision.write_head(&self.plan, &self.peer, &trace, true, &mut ValueText::default());
         if let Ok(request) = &mut decision.outcome {
             std::mem::take(&mut request.added).insert_into(&mut request.head.headers);

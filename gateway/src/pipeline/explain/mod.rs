@@ -23,9 +23,10 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::message::{FieldMap, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Uri, Version, header};
+use http::{HeaderName, Method, StatusCode, Uri, Version, header};
 use serde::Serialize;
 
 pub use self::assumed::AssumedCaller;
@@ -34,8 +35,8 @@ pub use self::question::{Described, LINK, Question, assumed_caller};
 pub use self::step::Step;
 use super::decide::decide;
 use super::decision::{Decision, Findings, Identification};
+use super::decision_input::DecisionInput;
 use super::peer::Peer;
-use super::request_head::RequestHead;
 use crate::clock::Now;
 use crate::headers::{self, Trace};
 use crate::overload::WorkerLoad;
@@ -69,7 +70,7 @@ pub(super) struct Asked {
     method: Method,
     version: Version,
     uri: Uri,
-    headers: HeaderMap,
+    headers: FieldMap,
     path_policy: Option<PathPolicy>,
     chance: u64,
 }
@@ -122,7 +123,7 @@ pub fn explain(plan: &Plan, load: Arc<WorkerLoad>, question: Question, is_live: 
         assumed: None,
     };
     let trace = Trace::read_or_start(&parts.headers, false);
-    let mut head = RequestHead::read(plan, parts, &trace);
+    let mut head = DecisionInput::read(plan, parts, &trace);
     let asked = Asked::of(&head);
     let would_wait = Cell::new(false);
     let identification = Unhurried {
@@ -146,7 +147,7 @@ pub fn explain(plan: &Plan, load: Arc<WorkerLoad>, question: Question, is_live: 
 }
 
 /// Returns the request as it is now if an operator asks for its explanation.
-pub(super) fn asked(plan: &Plan, head: &RequestHead) -> Option<Box<Asked>> {
+pub(super) fn asked(plan: &Plan, head: &DecisionInput) -> Option<Box<Asked>> {
     let token = plan.edge.operator_token.as_ref()?;
     let presented = head.parts.headers.get(&ASKS)?.to_str().ok()?;
     token.is(presented).then(|| Box::new(Asked::of(head)))
@@ -193,7 +194,7 @@ impl Explanation {
 }
 
 impl Asked {
-    fn of(head: &RequestHead) -> Self {
+    fn of(head: &DecisionInput) -> Self {
         let mut headers = head.parts.headers.clone();
         headers::name_host(head.parts.version, &head.uri, &mut headers);
         Self {

@@ -4,13 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, request};
+use http::uri::InvalidUri;
+use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::assumed::AssumedCaller;
 use crate::auth::caller::{ANONYMOUS, is_tenant_name};
 use crate::headers::Scheme;
+use crate::message::{FieldMap, RequestHead};
 use crate::plan::Plan;
 use crate::template::percent;
 
@@ -78,7 +80,7 @@ fn encoded(text: &str) -> String {
 
 /// A request to explain.
 pub struct Question {
-    pub(super) parts: request::Parts,
+    pub(super) parts: RequestHead,
     pub(super) scheme: Scheme,
     pub(super) caller: Option<AssumedCaller>,
     pub(super) from: IpAddr,
@@ -101,7 +103,7 @@ impl Question {
             Some("http") | None => Scheme::Http,
             Some(other) => return Err(format!("`{other}:` is not http or https")),
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for line in &described.headers {
             let (name, value) = read_field(line)?;
             headers.append(name, value);
@@ -121,13 +123,13 @@ impl Question {
             headers.insert(field.clone(), key);
         }
         let target = url.path_and_query().map_or("/", |target| target.as_str());
-        let mut parts = Request::builder().method(method).uri(target);
-        if let Some(fields) = parts.headers_mut() {
-            *fields = headers;
-        }
-        let (parts, ()) = parts.body(()).map_err(|error| error.to_string())?.into_parts();
         Ok(Self {
-            parts,
+            parts: RequestHead {
+                method,
+                uri: target.parse().map_err(|error: InvalidUri| error.to_string())?,
+                headers,
+                ..RequestHead::default()
+            },
             scheme,
             caller: assumed_caller(described)?,
             from: described.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use policies::split::Share;
 
 use super::Scene;
@@ -15,6 +15,7 @@ use crate::call::hedge::Hedge;
 use crate::client::address;
 use crate::clock;
 use crate::idempotency::IdempotencyTerms;
+use crate::message::FieldMap;
 use crate::metering::Metering;
 use crate::pipeline::decision::AuthorizedRequest;
 use crate::pipeline::exchange::entrant;
@@ -39,7 +40,7 @@ fn cached(terms: &CacheTerms, method: &Method) -> String {
 }
 
 /// Says what the key of a request does. Whether it was sent before is not looked up.
-fn once(terms: &IdempotencyTerms, method: &Method, headers: &HeaderMap) -> String {
+fn once(terms: &IdempotencyTerms, method: &Method, headers: &FieldMap) -> String {
     if method.is_safe() {
         return format!("{method} changes nothing: it passes by");
     }
@@ -140,7 +141,7 @@ impl Scene<'_> {
     }
 
     fn split(&self, split: &Split, request: &AuthorizedRequest<'_>, client: IpAddr) -> Step {
-        let (principal, headers): (_, &HeaderMap) = (&request.principal, &request.head.headers);
+        let (principal, headers): (_, &FieldMap) = (&request.principal, &request.head.headers);
         let sources = KeySources {
             principal,
             address: address::key(client, self.plan.edge.ipv6_prefix),

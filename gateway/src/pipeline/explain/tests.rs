@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use http::Request;
 use http_body_util::BodyExt;
 use policies::bulkhead::{Entrant, Entry};
 use policies::overload::{OverloadGuard, OverloadSettings};
@@ -18,6 +17,7 @@ use crate::call::guards::{Slot, SlotNotifier};
 use crate::call::scripted::{Behaviour, Scripted, Tail, caller_body};
 use crate::clock;
 use crate::control::reload;
+use crate::message::Request;
 use crate::observe::{Observer, Target};
 use crate::plan::State;
 

@@ -861,7 +861,7 @@ fn check_critical_path(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use crate::message::FieldMap;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -887,7 +887,7 @@ mod tests {
         let sources = Sources {
             captures: &Captures::new("", &[], smallvec::SmallVec::new()),
             query: &Query::default(),
-            headers: &HeaderMap::new(),
+            headers: &FieldMap::new(),
             claims: None,
             parts: &|_| None,
             body: None,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::auth::credential_removal::Forward;
 use crate::call::backend::Backend;
 use crate::config::{self, At, Code, Mistake, NamedMap, Span};
+use crate::message::FieldMap;
 use crate::plan::compile::backends::Backends;
 use crate::plan::compile::compiler::Compiler;
 use crate::plan::compile::limits::Tables;
@@ -537,9 +538,7 @@ fn respond_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Res
         None => Bytes::new(),
         Some(config::Body::Text(text)) => Bytes::from(text.value.clone()),
         Some(config::Body::Json(value)) => {
-            headers
-                .entry(header::CONTENT_TYPE)
-                .or_insert(HeaderValue::from_static("application/json"));
+            headers.insert_missing(header::CONTENT_TYPE, || HeaderValue::from_static("application/json"));
             value.bytes().clone()
         }
     };
@@ -552,8 +551,8 @@ fn respond_target(compiler: &mut Compiler<'_>, name: &str, written: &config::Res
     })
 }
 
-fn headers(compiler: &mut Compiler<'_>, path: &str, written: &NamedMap<At<String>>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(compiler: &mut Compiler<'_>, path: &str, written: &NamedMap<At<String>>) -> FieldMap {
+    let mut headers = FieldMap::new();
     for (name, value) in written.iter() {
         match (HeaderName::from_str(name), HeaderValue::from_str(value)) {
             (Ok(name), Ok(value)) => drop(headers.insert(name, value)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use http_body_util::BodyExt;
 use policies::bulkhead::Entrant;
 use policies::{Deadline, Moment};
@@ -22,6 +22,7 @@ use crate::clock;
 use crate::config;
 use crate::headers::AddedFields;
 use crate::json::{Document, Selection};
+use crate::message::FieldMap;
 use crate::observe::Attempts;
 use crate::observe::{self, Observer};
 use crate::plan::compile::compile;
@@ -212,7 +213,7 @@ pub(super) async fn visit(plan: &Plan, number: usize, (comes, wish): (u64, Optio
     let started = clock::now();
     let wish = wish.map_or(Duration::MAX, Duration::from_millis);
     let deadline = Deadline::at(started + route.time_limit.min(wish));
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     headers.insert(NUMBER, HeaderValue::from(number));
     let entrant = Entrant {
         tenant: number as u64,

@@ -59,7 +59,7 @@ fn table(lines: &[&str]) -> Table<String> {
 }
 
 /// Returns the result for `METHOD host path?query` as `name key=capture...`, `none`, or `allow METHODS`.
-fn find(table: &Table<String>, request: &str, headers: &HeaderMap) -> String {
+fn find(table: &Table<String>, request: &str, headers: &FieldMap) -> String {
     let [method, host, target] = *request.split_whitespace().collect::<Vec<_>>() else {
         panic!("{request}")
     };
@@ -87,7 +87,7 @@ fn find(table: &Table<String>, request: &str, headers: &HeaderMap) -> String {
 }
 
 fn check(table: &Table<String>, request: &str, expected: &str) {
-    assert_eq!(find(table, request, &HeaderMap::new()), expected, "{request}");
+    assert_eq!(find(table, request, &FieldMap::new()), expected, "{request}");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn conditions_beat_none_and_let_others_through() {
         "v2 - /b POST?q:v=2",
         "all - /{*rest} -",
     ]);
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     check(&table, "GET - /a", "plain");
     headers.append("x-canary", HeaderValue::from_static("no"));
     assert_eq!(find(&table, "GET - /a", &headers), "plain");
@@ -281,7 +281,7 @@ fn conditions_are_found_among_thousands() {
     check(&table, "PUT - /a?v=x", "allow GET, HEAD");
     // If several routes hold, the first in the config is taken.
     check(&table, "GET - /a?v=9&v=8&v=9", "q8");
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     check(&table, "GET - /b", "all rest=b");
     headers.append("x-v", HeaderValue::from_static("5"));
     assert_eq!(find(&table, "GET - /b", &headers), "h5");
@@ -384,7 +384,7 @@ proptest! {
         let specs = patterns.iter().map(|pattern| spec(&format!("{pattern} - {pattern} -"))).collect();
         let table = Table::build(specs).expect("different shapes");
         let best = patterns.iter().filter_map(|pattern| Some((model(pattern, &path)?, pattern))).min();
-        let found = find(&table, &format!("GET - {path}"), &HeaderMap::new());
+        let found = find(&table, &format!("GET - {path}"), &FieldMap::new());
         let expected = best.map_or("none", |(_, pattern)| pattern);
         prop_assert_eq!(found.split(' ').next(), Some(expected));
     }
@@ -408,7 +408,7 @@ proptest! {
         }
         let query: Vec<String> = query.iter().map(|(name, value)| format!("{}={value}", NAMES[*name])).collect();
         let query = query.join("&");
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (name, value) in fields {
             headers.append(["x-a", "x-b"][name], HeaderValue::from(value));
         }
@@ -565,7 +565,7 @@ fn conditions_can_be_expressions() {
     check(&table, "GET - /files", "none");
     check(&table, "GET - /files/a", "none");
     let versioned = |version: &'static str, request: &str, expected: &str| {
-        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-v"), HeaderValue::from_static(version))]);
+        let headers = FieldMap::from_iter([(HeaderName::from_static("x-v"), HeaderValue::from_static(version))]);
         assert_eq!(find(&table, request, &headers), expected, "{version} {request}");
     };
     versioned("1.7", "GET - /v", "v1");

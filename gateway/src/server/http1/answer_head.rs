@@ -2,10 +2,11 @@
 
 use bytes::BytesMut;
 use http::header::{CONNECTION, DATE, UPGRADE};
-use http::{Response, StatusCode, Version};
+use http::{StatusCode, Version};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
+use crate::message::Response;
 use crate::server::date;
 use crate::wire::http1::{BodyLength, begin_answer_head, end_head, write_field};
 

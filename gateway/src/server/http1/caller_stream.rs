@@ -393,7 +393,7 @@ impl<S: AsyncRead + AsyncWrite + LastWords + Unpin> CallerStream<'_, S> {
             Ok(Event::Trailers(fields)) => match fields.to_map() {
                 Ok(trailers) => {
                     self.ahead = self.reader.read(&mut self.received).unwrap_or_default();
-                    (Some(Ok(Frame::trailers(trailers))), true)
+                    (Some(Ok(Frame::trailers(trailers.into()))), true)
                 }
                 Err(refusal) => (Some(Err(BodyError::Malformed(refusal.why()))), true),
             },

@@ -6,13 +6,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer_head::Asked;
 use super::caller_stream::{CallerStream, Upload};
 use super::closing::LEFT_OF_BODY;
+use crate::message::{Request, Response};
 use crate::pipeline::{self, Peer};
 use crate::rejection::Reason;
 use crate::response::{AnswerBody, Switched};

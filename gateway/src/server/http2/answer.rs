@@ -11,9 +11,10 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
+use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 
+use crate::message::{FieldMap, Response, ResponseHead};
 use crate::response::AnswerBody;
 use crate::server::date;
 use crate::server::in_flight::InFlight;
@@ -42,13 +43,9 @@ pub(super) struct Answering {
 }
 
 /// Removes what may not be sent on HTTP/2, and adds the `Date`.
-pub(super) fn complete_fields(fields: &mut HeaderMap) {
-    for name in &OF_CONNECTION {
-        fields.remove(name);
-    }
-    if !fields.contains_key(DATE) {
-        fields.insert(DATE, date::field());
-    }
+pub(super) fn complete_fields(fields: &mut FieldMap) {
+    fields.retain(|name, _| !OF_CONNECTION.contains(name));
+    fields.insert_missing(DATE, date::field);
 }
 
 /// Sends the head of an answer to a request, and the whole answer if it ends there.
@@ -69,8 +66,8 @@ pub(super) fn begin(
         && (is_head || !is_bare)
         && let Some(length) = body.size_hint().exact()
     {
-        let lengths = head.headers.entry(CONTENT_LENGTH);
-        lengths.or_insert_with(|| HeaderValue::from(length));
+        head.headers
+            .insert_missing(CONTENT_LENGTH, || HeaderValue::from(length));
     }
     let outgoing = send_head(head, is_empty || is_bare, caller)?;
     (!is_empty).then_some(Answering {
@@ -85,11 +82,11 @@ pub(super) fn begin(
 
 /// Sends a head. Returns `None` if the stream has ended.
 pub(super) fn send_head(
-    head: response::Parts,
+    head: ResponseHead,
     is_whole: bool,
     caller: &mut SendResponse<Bytes>,
 ) -> Option<SendStream<Bytes>> {
-    let sent = caller.send_response(Response::from_parts(head, ()), is_whole);
+    let sent = caller.send_response(Response::from_parts(head, ()).into(), is_whole);
     sent.inspect_err(|error| {
         tracing::debug!(%error, "an answer cannot be sent");
         caller.send_reset(Reason::INTERNAL_ERROR);

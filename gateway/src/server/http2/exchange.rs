@@ -9,12 +9,13 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::header::{CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_ACCEPT};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use tokio::sync::Notify;
 
 use super::answer;
 use super::uploads::NewUploads;
 use crate::headers;
+use crate::message::{FieldMap, Request, RequestHead, Response};
 use crate::pipeline::{self, Peer};
 use crate::response::AnswerBody;
 use crate::server::connection_guard::ConnectionGuard;
@@ -43,7 +44,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Takes a request. Its upload, if it has one, must find room before any of it is read.
     pub(super) fn new(
-        request: Request<RecvStream>,
+        request: http::Request<RecvStream>,
         caller: SendResponse<Bytes>,
         new_uploads: &NewUploads,
         guard: &ConnectionGuard,
@@ -51,7 +52,7 @@ impl Incoming {
         let flow: Arc<Transfer> = Arc::default();
         flow.interim().begin(true);
         let in_flight = InFlight::new(guard.worker(), guard.activity(), Some(Arc::clone(&flow)));
-        let (mut head, stream) = request.into_parts();
+        let (mut head, stream) = Request::from(request).into_parts();
         let parked = (!stream.is_end_stream()).then(|| new_uploads.take(caller.stream_id().into()));
         let parked = parked.flatten();
         if head.method == Method::CONNECT {
@@ -94,7 +95,7 @@ impl Incoming {
     }
 }
 
-fn expects_continue(head: &http::request::Parts) -> bool {
+fn expects_continue(head: &RequestHead) -> bool {
     let mut lines = head.headers.get_all(EXPECT).iter();
     lines.any(|line| line.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
@@ -170,7 +171,7 @@ fn poll_serve<F: Future<Output = Response<AnswerBody>>>(
 
 /// Sends interim answers, as long as there are few.
 fn send_interim(
-    answers: Vec<(StatusCode, http::HeaderMap)>,
+    answers: Vec<(StatusCode, FieldMap)>,
     caller: &mut SendResponse<Bytes>,
     (in_flight, left): (&InFlight, &mut usize),
 ) {
@@ -186,9 +187,9 @@ fn send_interim(
             };
             *left = rest;
         }
-        let mut head = Response::new(());
+        let mut head = http::Response::new(());
         *head.status_mut() = status;
-        *head.headers_mut() = fields;
+        *head.headers_mut() = fields.into();
         if let Err(error) = caller.send_informational(head) {
             tracing::debug!(%error, "an interim answer cannot be sent");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 use tokio::task::JoinHandle;
 
 use super::names::endpoint_of;
@@ -14,6 +14,7 @@ use crate::clock;
 use crate::config::policy_tests::{BackendScript, Behaviour, PolicyTests, Requests, Step, TestCaller};
 use crate::config::{At, NamedMap};
 use crate::headers::Scheme;
+use crate::message::FieldMap;
 use crate::observe::{Decision, Family};
 use crate::pipeline::explain::{Described, assumed_caller};
 use crate::plan::Plan;
@@ -182,7 +183,7 @@ async fn send_all(
 
 fn message(send: &Requests, step: &Step, tests: &PolicyTests, simulation: &Simulation) -> Message {
     let caller = send.caller.as_deref().and_then(|name| tests.callers.get(name));
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     let host = send.target.authority().map_or(NO_HOST, |authority| authority.as_str());
     if let Ok(host) = HeaderValue::from_str(host) {
         headers.insert(HOST, host);
@@ -203,7 +204,7 @@ fn message(send: &Requests, step: &Step, tests: &PolicyTests, simulation: &Simul
     let body = match &step.body {
         Some(body) => {
             let json = HeaderValue::from_static("application/json");
-            headers.entry(CONTENT_TYPE).or_insert(json);
+            headers.insert_missing(CONTENT_TYPE, || json);
             body.bytes().clone()
         }
         None => Bytes::new(),

@@ -1,10 +1,11 @@
 //! The fields of a head or of a trailer section: their bytes, and where each lies in them.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 
 use super::kind::FieldKind;
 use super::{Refusal, Result};
+use crate::message::FieldMap;
 
 /// Fields that the gateway usually adds to those of a message.
 const ADDED: usize = 4;
@@ -69,7 +70,7 @@ impl Fields {
     ///
     /// # Errors
     /// Refuses more fields than a map can hold.
-    pub fn to_map(&self) -> Result<HeaderMap> {
+    pub fn to_map(&self) -> Result<FieldMap> {
         self.to_map_of(|_| true)
     }
 
@@ -78,7 +79,7 @@ impl Fields {
     ///
     /// # Errors
     /// Refuses more fields than a map can hold.
-    pub(crate) fn to_map_of_answer(&self, states_length: bool) -> Result<HeaderMap> {
+    pub(crate) fn to_map_of_answer(&self, states_length: bool) -> Result<FieldMap> {
         self.to_map_of(|field| match field.kind {
             FieldKind::TransferEncoding | FieldKind::KeepAlive | FieldKind::ProxyConnection => false,
             FieldKind::ContentLength => states_length,
@@ -94,12 +95,12 @@ impl Fields {
     ///
     /// # Errors
     /// Refuses more fields than a map can hold.
-    pub fn to_map_without_framing(&self) -> Result<HeaderMap> {
+    pub fn to_map_without_framing(&self) -> Result<FieldMap> {
         self.to_map_of(|field| !field.kind.is_framing())
     }
 
-    fn to_map_of(&self, is_taken: impl Fn(Field<'_>) -> bool) -> Result<HeaderMap> {
-        let mut map = HeaderMap::with_capacity(self.places.len() + ADDED);
+    fn to_map_of(&self, is_taken: impl Fn(Field<'_>) -> bool) -> Result<FieldMap> {
+        let mut map = FieldMap::with_capacity(self.places.len() + ADDED);
         for place in &self.places {
             if is_taken(self.at(place)) {
                 self.append_to(&mut map, place)?;
@@ -108,13 +109,14 @@ impl Fields {
         Ok(map)
     }
 
-    fn append_to(&self, map: &mut HeaderMap, place: &Place) -> Result<()> {
-        let name = HeaderName::from_bytes(self.at(place).name).ok();
+    fn append_to(&self, map: &mut FieldMap, place: &Place) -> Result<()> {
+        let name = self.at(place).name;
+        let name = known(name).or_else(|| HeaderName::from_bytes(name).ok());
         let value = HeaderValue::from_maybe_shared(self.bytes.slice(place.value as usize..place.value_end as usize));
         let (Some(name), Ok(value)) = (name, value) else {
             return Err(Refusal::Malformed("a field name is too long"));
         };
-        map.try_append(name, value).map_err(|_| Refusal::TooManyFields)?;
+        map.append(name, value);
         Ok(())
     }
 
@@ -132,6 +134,33 @@ impl Fields {
         self.places.clear();
         self.places
     }
+}
+
+/// Returns the name if it is one of those that most messages have, which are found sooner than by a reader of any name.
+fn known(name: &[u8]) -> Option<HeaderName> {
+    let known = match (name.len(), name.first()? | 0x20) {
+        (4, b'd') => header::DATE,
+        (4, b'e') => header::ETAG,
+        (4, b'h') => header::HOST,
+        (4, b'v') => header::VARY,
+        (6, b'a') => header::ACCEPT,
+        (6, b'c') => header::COOKIE,
+        (6, b's') => header::SERVER,
+        (10, b'c') => header::CONNECTION,
+        (10, b'u') => header::USER_AGENT,
+        (12, b'c') => header::CONTENT_TYPE,
+        (13, b'a') if name[1] | 0x20 == b'u' => header::AUTHORIZATION,
+        (13, b'a') => header::ACCEPT_RANGES,
+        (13, b'c') => header::CACHE_CONTROL,
+        (13, b'l') => header::LAST_MODIFIED,
+        (14, b'c') => header::CONTENT_LENGTH,
+        (15, b'a') if name[7] | 0x20 == b'e' => header::ACCEPT_ENCODING,
+        (15, b'a') => header::ACCEPT_LANGUAGE,
+        (16, b'c') => header::CONTENT_ENCODING,
+        (17, b't') => header::TRANSFER_ENCODING,
+        _ => return None,
+    };
+    name.eq_ignore_ascii_case(known.as_str().as_bytes()).then_some(known)
 }
 
 impl std::fmt::Debug for Fields {

@@ -13,10 +13,11 @@ use gateway::auth::jwt::jwk::Origin;
 use gateway::auth::jwt::jws::{self, Algorithm};
 use gateway::auth::jwt::key_set::KeySet;
 use gateway::auth::jwt::live_keys::LiveKeys;
+use gateway::message::FieldMap;
 use gateway::rejection::Rejection;
 use gateway::setting::SettingId;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{Answer, list, text, whole};
@@ -83,7 +84,7 @@ impl Door {
     ///
     /// # Panics
     /// If the answers differ.
-    pub(crate) fn ask(&self, headers: &HeaderMap, unix_now: u64) -> Result<Arc<()>, &'static str> {
+    pub(crate) fn ask(&self, headers: &FieldMap, unix_now: u64) -> Result<Arc<()>, &'static str> {
         let ask = || {
             let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
             let identified = self.doorman.identify(headers, &self.access, address, unix_now, || {
@@ -104,7 +105,7 @@ impl Door {
 }
 
 /// The fields that present a token. A value that HTTP itself does not allow never arrives.
-pub(crate) fn bearer(token: &str) -> HeaderMap {
+pub(crate) fn bearer(token: &str) -> FieldMap {
     let value = HeaderValue::from_str(&format!("Bearer {token}")).ok();
     value.into_iter().map(|value| (AUTHORIZATION, value)).collect()
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use gateway::call::classify::{Repeatable, RetryOn, wait_of};
 use gateway::call::fault::Fault;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use gateway::message::FieldMap;
+use http::{HeaderValue, Method, StatusCode};
 use policies::breaker::{BreakerSettings, ForcedState};
 use policies::retry::Stop;
 use policies::{Backoff, Breaker, Deadline, Jitter, Moment, Retry};
@@ -61,7 +62,7 @@ fn is_repeatable(case: &Value) -> Result<bool, &'static str> {
         methods: IDEMPOTENT.into(),
         with_idempotency_key: case["policy"]["idempotency_key"] == true,
     };
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldMap::new();
     if case["has_idempotency_key"] == true {
         headers.insert("idempotency-key", HeaderValue::from_static("k"));
     }

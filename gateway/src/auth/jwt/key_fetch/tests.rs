@@ -15,6 +15,7 @@ use crate::auth::jwt::jws::{self, Jws};
 use crate::auth::jwt::key_fetch::*;
 use crate::auth::jwt::key_wait::{KeyWait, Lacked};
 use crate::auth::jwt::live_keys::KeysStatus;
+use crate::message::FieldMap;
 use crate::rejection::Rejection;
 use crate::setting::SettingId;
 
@@ -372,7 +373,7 @@ fn keys_come_over_https_or_from_this_machine() {
 #[test]
 fn an_answer_says_for_how_long_it_is_fresh() {
     let check = |fields: &[(&'static str, &'static str)], expected: Option<u64>| {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldMap::new();
         for (name, value) in fields {
             headers.append(*name, http::HeaderValue::from_static(value));
         }

@@ -45,12 +45,12 @@ fn whole(events: &[Event]) -> (Vec<Whole>, bool) {
                     }
                     StartLine::Answer { status, .. } => status.to_string(),
                 };
-                let fields = lines(&head.fields.to_map().expect("it fits"));
+                let fields = lines(&head.fields.to_map().expect("it fits").into());
                 current = Some((line, fields, Vec::new(), Vec::new()));
             }
             Event::Data(data) => current.as_mut().expect("a head came first").2.extend_from_slice(data),
             Event::Trailers(fields) => {
-                current.as_mut().expect("a head came first").3 = lines(&fields.to_map().expect("it fits"));
+                current.as_mut().expect("a head came first").3 = lines(&fields.to_map().expect("it fits").into());
             }
             Event::End => all.extend(current.take()),
         }

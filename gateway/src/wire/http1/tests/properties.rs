@@ -1,10 +1,11 @@
 //! Properties of any bytes, and of any message.
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use proptest::prelude::*;
 
 use super::*;
+use crate::message::FieldMap;
 
 /// Generates lines, chunks and noise, some of which form requests.
 pub(crate) fn traffic() -> impl Strategy<Value = Vec<u8>> {
@@ -121,16 +122,16 @@ struct Message {
     status: Option<StatusCode>,
     method: String,
     target: String,
-    fields: HeaderMap,
+    fields: FieldMap,
     length: Option<BodyLength>,
     body: Vec<Vec<u8>>,
-    trailers: HeaderMap,
+    trailers: FieldMap,
 }
 
-fn fields() -> impl Strategy<Value = HeaderMap> {
+fn fields() -> impl Strategy<Value = FieldMap> {
     let field = ("[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,12}", "[ -~\t\u{80}-\u{ff}]{0,20}");
     prop::collection::vec(field, 0..8).prop_map(|lines| {
-        let mut map = HeaderMap::new();
+        let mut map = FieldMap::new();
         for (name, value) in lines {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a token");
             let value: Vec<u8> = value.chars().map(|c| u32::from(c) as u8).collect();
@@ -178,7 +179,7 @@ fn message() -> impl Strategy<Value = Message> {
                 trailers: if length == Some(BodyLength::Chunked) {
                     trailers
                 } else {
-                    HeaderMap::new()
+                    FieldMap::new()
                 },
             }
         })
@@ -207,7 +208,9 @@ impl Message {
                 out.extend_from_slice(part);
             }
         }
-        encoder.end(Some(&self.trailers), out).expect("it is as long as stated");
+        encoder
+            .end(Some(&self.trailers.clone().into()), out)
+            .expect("it is as long as stated");
         assert!(encoder.has_ended());
     }
 

@@ -1,15 +1,16 @@
-//! The head of a request as `decide` takes it: everything about the request that is not its body.
+//! What `decide` takes: everything about a request that is not its body.
 
-use http::{Method, Uri, request};
+use http::{Method, Uri};
 
 use crate::headers::{Trace, cors, websocket};
+use crate::message::RequestHead;
 use crate::plan::{Plan, Route};
 use crate::routing::{PathPolicy, path_policy};
 
-/// Head of a request. The URI stands apart, because it is borrowed while the header fields change.
-pub(super) struct RequestHead {
+/// Request without its body. The URI stands apart, because it is borrowed while the header fields change.
+pub(super) struct DecisionInput {
     /// Method, version, header fields and extensions; `uri` is empty.
-    pub(super) parts: request::Parts,
+    pub(super) parts: RequestHead,
     /// Request target. An ambiguous path is normalized.
     pub(super) uri: Uri,
     /// The same without the API keys in the query; `None` if the query has none.
@@ -20,8 +21,8 @@ pub(super) struct RequestHead {
     pub(super) chance: u64,
 }
 
-impl RequestHead {
-    pub(super) fn read(plan: &Plan, mut parts: request::Parts, trace: &Trace) -> Self {
+impl DecisionInput {
+    pub(super) fn read(plan: &Plan, mut parts: RequestHead, trace: &Trace) -> Self {
         websocket::unfold(&mut parts);
         let mut uri = std::mem::take(&mut parts.uri);
         let path_policy = normalize_path(plan, &mut uri, &parts);
@@ -36,18 +37,18 @@ impl RequestHead {
     }
 
     /// Method that a CORS preflight asks for; `None` if the request is not a preflight.
-    pub(super) fn preflight_method(parts: &request::Parts) -> Option<Method> {
+    pub(super) fn preflight_method(parts: &RequestHead) -> Option<Method> {
         cors::preflight(&parts.method, &parts.headers)
     }
 }
 
 /// Normalizes an ambiguous path by the policy of the route that it matches, and returns that policy.
-fn normalize_path(plan: &Plan, uri: &mut Uri, parts: &request::Parts) -> Option<PathPolicy> {
+fn normalize_path(plan: &Plan, uri: &mut Uri, parts: &RequestHead) -> Option<PathPolicy> {
     let policies = &plan.path_policies;
     if policies.is_empty() || !path_policy::is_odd(uri.path()) {
         return None;
     }
-    let wanted = RequestHead::preflight_method(parts);
+    let wanted = DecisionInput::preflight_method(parts);
     let request = (wanted.as_ref().unwrap_or(&parts.method), parts.version);
     let policy_of = |route: &std::sync::Arc<Route>| route.edge.path_policy;
     let (normal, policy) = path_policy::settle(&plan.routes, policies, policy_of, request, uri, &parts.headers)?;
