@@ -24,21 +24,21 @@ const TABLE: [(Exchange, Costs); 5] = [
     (
         Exchange::Plain,
         Costs {
-            allocations: 13.0,
+            allocations: 11.2,
             system_calls: 6.0,
         },
     ),
     (
         Exchange::Token,
         Costs {
-            allocations: 13.0,
+            allocations: 11.2,
             system_calls: 6.0,
         },
     ),
     (
         Exchange::Limited,
         Costs {
-            allocations: 19.0,
+            allocations: 17.2,
             system_calls: 3.0,
         },
     ),
@@ -52,7 +52,7 @@ const TABLE: [(Exchange, Costs); 5] = [
     (
         Exchange::Aggregate,
         Costs {
-            allocations: 70.0,
+            allocations: 59.0,
             system_calls: 11.5,
         },
     ),
