@@ -160,7 +160,22 @@ fn known(name: &[u8]) -> Option<HeaderName> {
         (17, b't') => header::TRANSFER_ENCODING,
         _ => return None,
     };
-    name.eq_ignore_ascii_case(known.as_str().as_bytes()).then_some(known)
+    is_spelling(name, known.as_str().as_bytes()).then_some(known)
+}
+
+/// Whether two names of one length differ in the case of letters at most. `lower` has letters and hyphens alone; a byte
+/// that becomes a hyphen by its bit for lower case is no byte of a name.
+fn is_spelling(name: &[u8], lower: &[u8]) -> bool {
+    const LOWER: u64 = 0x2020_2020_2020_2020;
+    let ((words, rest), (lower_words, lower_rest)) = (name.as_chunks(), lower.as_chunks());
+    let of_words = words.iter().zip(lower_words).fold(0, |all, (word, lower)| {
+        all | (u64::from_ne_bytes(*word) | LOWER) ^ u64::from_ne_bytes(*lower)
+    });
+    let of_rest = rest
+        .iter()
+        .zip(lower_rest)
+        .fold(0, |all, (byte, lower)| all | (byte | 0x20) ^ lower);
+    of_words == 0 && of_rest == 0
 }
 
 impl std::fmt::Debug for Fields {
@@ -178,3 +193,28 @@ impl PartialEq for Fields {
 }
 
 impl Eq for Fields {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        let all = "date etag host vary accept cookie server connection user-agent content-type authorization accept-ranges \
+                   cache-control last-modified content-length accept-encoding accept-language content-encoding \
+                   transfer-encoding";
+        for name in all.split(' ') {
+            let found = known(name.to_ascii_uppercase().as_bytes());
+            assert_eq!(found.as_ref().map(HeaderName::as_str), Some(name));
+            for at in 0..name.len() {
+                let mut other = name.as_bytes().to_vec();
+                for byte in (b'!'..=b'~').filter(|byte| !byte.eq_ignore_ascii_case(&name.as_bytes()[at])) {
+                    other[at] = byte;
+                    let is_another =
+                        known(&other).is_none_or(|found| other.eq_ignore_ascii_case(found.as_str().as_bytes()));
+                    assert!(is_another, "{}", String::from_utf8_lossy(&other));
+                }
+            }
+        }
+    }
+}
