@@ -84,7 +84,7 @@ pub(crate) fn kind(name: &str) -> Kind {
         Some(b'k') if is(name, "keep-alive") => Kind::HopByHop,
         Some(b'p') if is(name, "proxy-connection") || is(name, "proxy-authorization") => Kind::HopByHop,
         Some(b'p') if is(name, "proxy-authenticate") || name == "proxy" => Kind::HopByHop,
-        Some(b's') if aliases::is_odd(name) && begins(name, "sec-websocket-") => Kind::Identity,
+        Some(b's') if begins(name, "sec-websocket-") && aliases::is_odd(name) => Kind::Identity,
         Some(b't') if name == "te" || is(name, "transfer-encoding") => Kind::HopByHop,
         Some(b'u') if name == "upgrade" => Kind::HopByHop,
         Some(b'x') => extension_kind(name),
@@ -150,19 +150,21 @@ pub(crate) fn is_protected(name: &str) -> bool {
 
 /// Whether a proxy sets the field to tell where a request comes from, whatever the product.
 fn is_word_of_proxies(name: &str) -> bool {
-    // The last letters or the first ones rule out most fields.
-    let may_end_so = matches!(
-        name.as_bytes(),
-        [.., b'i', b'p']
-            | [.., b'v', b'4' | b'6']
-            | [.., b's', b's']
-            | [.., b'o', b'r']
-            // `forwarded-host` with any sign before its last word; `host` alone is in every request.
-            | [.., _, b'h', b'o', b's', b't']
-            | [.., b't', b'o']
-            | [.., b'd', b'r']
-    );
+    // The first letters or the last ones rule out most fields.
     let may_begin_so = matches!(name.as_bytes(), [b'c', b'l', ..] | [b's', b's', ..] | [b'x', ..]);
+    let may_end_so = match name.as_bytes() {
+        [.., before, last] => match last {
+            b'p' => *before == b'i',
+            b'4' | b'6' => *before == b'v',
+            b's' => *before == b's',
+            b'r' => matches!(before, b'o' | b'd'),
+            // `forwarded-host` with any sign before its last word; `host` alone is in every request.
+            b't' => name.len() > 4 && name.ends_with("host"),
+            b'o' => *before == b't',
+            _ => false,
+        },
+        _ => false,
+    };
     may_end_so && ENDS_OF_PROXIES.iter().any(|end| ends(name, end))
         || may_begin_so
             && BEGINNINGS_OF_CERTIFICATES

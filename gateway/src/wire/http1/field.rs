@@ -4,8 +4,12 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::wire::http1::octets::{is_token_byte, is_value, value_length};
+use crate::wire::http1::kind::FieldKind;
+use crate::wire::http1::octets::{before_colon, is_token, is_token_byte, is_value, value_length};
 use crate::wire::http1::{Result, malformed};
+
+/// Number of bytes in which the colon after a usual name stands.
+const USUAL_NAME: usize = 64;
 
 /// Returns the length of the name, and where the trimmed value lies in a line without its CRLF (RFC 9112 section 5).
 ///
@@ -30,14 +34,20 @@ pub(super) struct Line {
     /// Length of the line with its CRLF.
     pub(super) length: usize,
     pub(super) name_length: usize,
+    pub(super) kind: FieldKind,
     pub(super) value: Range<usize>,
 }
 
 /// Reads the line at the front of `bytes` in one pass over them. Returns `None` for a line that is not complete, and for
-/// one that [`split`] may refuse.
+/// one that [`split`] may refuse, and for a name that is longer than any usual one.
 pub(super) fn good_line(bytes: &[u8]) -> Option<Line> {
-    let name_length = bytes.iter().position(|&byte| !is_token_byte(byte))?;
-    if name_length == 0 || bytes[name_length] != b':' {
+    if bytes.first() == Some(&b'\r') {
+        return None;
+    }
+    let name_length = before_colon(&bytes[..bytes.len().min(USUAL_NAME)])?;
+    let name = &bytes[..name_length];
+    let kind = FieldKind::of(name);
+    if kind == FieldKind::Other && !is_token(name) {
         return None;
     }
     let start = name_length + 1;
@@ -45,6 +55,7 @@ pub(super) fn good_line(bytes: &[u8]) -> Option<Line> {
     matches!(bytes.get(end..end + 2), Some(b"\r\n")).then(|| Line {
         length: end + 2,
         name_length,
+        kind,
         value: trim(bytes, start..end),
     })
 }

@@ -1,7 +1,7 @@
 //! The fields of a head or of a trailer section: their bytes, and where each lies in them.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 
 use super::kind::FieldKind;
 use super::{Refusal, Result};
@@ -110,8 +110,8 @@ impl Fields {
     }
 
     fn append_to(&self, map: &mut FieldMap, place: &Place) -> Result<()> {
-        let name = self.at(place).name;
-        let name = known(name).or_else(|| HeaderName::from_bytes(name).ok());
+        let name = place.kind.name();
+        let name = name.or_else(|| HeaderName::from_bytes(self.at(place).name).ok());
         let value = HeaderValue::from_maybe_shared(self.bytes.slice(place.value as usize..place.value_end as usize));
         let (Some(name), Ok(value)) = (name, value) else {
             return Err(Refusal::Malformed("a field name is too long"));
@@ -136,48 +136,6 @@ impl Fields {
     }
 }
 
-/// Returns the name if it is one of those that most messages have, which are found sooner than by a reader of any name.
-fn known(name: &[u8]) -> Option<HeaderName> {
-    let known = match (name.len(), name.first()? | 0x20) {
-        (4, b'd') => header::DATE,
-        (4, b'e') => header::ETAG,
-        (4, b'h') => header::HOST,
-        (4, b'v') => header::VARY,
-        (6, b'a') => header::ACCEPT,
-        (6, b'c') => header::COOKIE,
-        (6, b's') => header::SERVER,
-        (10, b'c') => header::CONNECTION,
-        (10, b'u') => header::USER_AGENT,
-        (12, b'c') => header::CONTENT_TYPE,
-        (13, b'a') if name[1] | 0x20 == b'u' => header::AUTHORIZATION,
-        (13, b'a') => header::ACCEPT_RANGES,
-        (13, b'c') => header::CACHE_CONTROL,
-        (13, b'l') => header::LAST_MODIFIED,
-        (14, b'c') => header::CONTENT_LENGTH,
-        (15, b'a') if name[7] | 0x20 == b'e' => header::ACCEPT_ENCODING,
-        (15, b'a') => header::ACCEPT_LANGUAGE,
-        (16, b'c') => header::CONTENT_ENCODING,
-        (17, b't') => header::TRANSFER_ENCODING,
-        _ => return None,
-    };
-    is_spelling(name, known.as_str().as_bytes()).then_some(known)
-}
-
-/// Whether two names of one length differ in the case of letters at most. `lower` has letters and hyphens alone; a byte
-/// that becomes a hyphen by its bit for lower case is no byte of a name.
-fn is_spelling(name: &[u8], lower: &[u8]) -> bool {
-    const LOWER: u64 = 0x2020_2020_2020_2020;
-    let ((words, rest), (lower_words, lower_rest)) = (name.as_chunks(), lower.as_chunks());
-    let of_words = words.iter().zip(lower_words).fold(0, |all, (word, lower)| {
-        all | (u64::from_ne_bytes(*word) | LOWER) ^ u64::from_ne_bytes(*lower)
-    });
-    let of_rest = rest
-        .iter()
-        .zip(lower_rest)
-        .fold(0, |all, (byte, lower)| all | (byte | 0x20) ^ lower);
-    of_words == 0 && of_rest == 0
-}
-
 impl std::fmt::Debug for Fields {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -193,28 +151,3 @@ impl PartialEq for Fields {
 }
 
 impl Eq for Fields {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_known_in_any_case() {
-        let all = "date etag host vary accept cookie server connection user-agent content-type authorization accept-ranges \
-                   cache-control last-modified content-length accept-encoding accept-language content-encoding \
-                   transfer-encoding";
-        for name in all.split(' ') {
-            let found = known(name.to_ascii_uppercase().as_bytes());
-            assert_eq!(found.as_ref().map(HeaderName::as_str), Some(name));
-            for at in 0..name.len() {
-                let mut other = name.as_bytes().to_vec();
-                for byte in (b'!'..=b'~').filter(|byte| !byte.eq_ignore_ascii_case(&name.as_bytes()[at])) {
-                    other[at] = byte;
-                    let is_another =
-                        known(&other).is_none_or(|found| other.eq_ignore_ascii_case(found.as_str().as_bytes()));
-                    assert!(is_another, "{}", String::from_utf8_lossy(&other));
-                }
-            }
-        }
-    }
-}

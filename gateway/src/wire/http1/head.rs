@@ -224,7 +224,7 @@ impl HeadReader {
                 && let Some(line) = field::good_line(rest)
             {
                 self.fits(line.length, limits)?;
-                self.field(rest, self.judged, (line.name_length, line.value), limits, places)?;
+                self.field(rest, self.judged, &line, limits, places)?;
                 self.judged += line.length;
                 self.searched = 0;
                 continue;
@@ -289,7 +289,14 @@ impl HeadReader {
             return Ok(());
         }
         self.has_room_for_field(limits)?;
-        self.field(line, at, field::split(line)?, limits, places)
+        let (name_length, value) = field::split(line)?;
+        let parts = field::Line {
+            length: line.len() + 2,
+            name_length,
+            kind: FieldKind::of(&line[..name_length]),
+            value,
+        };
+        self.field(line, at, &parts, limits, places)
     }
 
     const fn has_room_for_field(&self, limits: &Limits) -> Result<()> {
@@ -370,16 +377,15 @@ impl HeadReader {
     /// Notes the field line that begins at the byte `at` of the head, and evaluates the fields that frame the message.
     fn field(
         &mut self,
-        line: &[u8],
+        bytes: &[u8],
         at: usize,
-        (name_length, range): (usize, Range<usize>),
+        line: &field::Line,
         limits: &Limits,
         places: &mut Vec<Place>,
     ) -> Result<()> {
         self.has_room_for_field(limits)?;
-        let kind = FieldKind::of(&line[..name_length]);
-        let value = &line[range.clone()];
-        match kind {
+        let value = &bytes[line.value.clone()];
+        match line.kind {
             FieldKind::Host => self.hosts += 1,
             FieldKind::Connection => {
                 for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -405,14 +411,14 @@ impl HeadReader {
             FieldKind::Expect => self.options.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             FieldKind::Upgrade => self.options.has_upgrade = true,
             FieldKind::KeepAlive => self.keep_alive = timeout(value).or(self.keep_alive),
-            FieldKind::ProxyConnection | FieldKind::Te | FieldKind::Trailer | FieldKind::Other => {}
+            _ => {}
         }
         places.push(Place {
             name: offset(at),
-            value: offset(at + range.start),
-            value_end: offset(at + range.end),
-            name_length: u16::try_from(name_length).map_err(|_| Refusal::HeadTooLarge)?,
-            kind,
+            value: offset(at + line.value.start),
+            value_end: offset(at + line.value.end),
+            name_length: u16::try_from(line.name_length).map_err(|_| Refusal::HeadTooLarge)?,
+            kind: line.kind,
         });
         self.lines += 1;
         Ok(())

@@ -317,7 +317,15 @@ fn a_head_says_what_was_sent() {
     use FieldKind as K;
     assert_eq!(
         kinds,
-        [K::Host, K::Other, K::Other, K::Connection, K::Upgrade, K::Expect, K::Te]
+        [
+            K::Host,
+            K::Other,
+            K::Cookie,
+            K::Connection,
+            K::Upgrade,
+            K::Expect,
+            K::Te
+        ]
     );
     assert!(request.asks_to_switch() && request.expects_continue() && !request.is_last());
     assert_eq!(request.fields.all(K::Host).collect::<Vec<_>>(), [b"a"]);
