@@ -1,7 +1,7 @@
 //! Removes header fields that must not pass through a gateway, and adds those that only a gateway may set.
 //!
 //! Functions in order of use: [`check`] refuses ambiguous framing; [`clean_request`] removes fields and returns what
-//! they ask of the gateway; [`request_id`], [`Trace`], [`begin_forwarded`] and [`put_identity`] add fields
+//! they ask of the gateway; [`request_id`], [`Trace`], [`ForwardedLines`] and [`IdentityLines`] add fields
 //! once per request; the call adds its own for every attempt. On the way back, [`clean_response`] cleans the answer.
 //!
 //! Invariant: a cleaned request has no field of the caller's that names the caller, and a cleaned message has no field
@@ -40,7 +40,7 @@ pub use names::{
     TRACEPARENT, TRACESTATE, X_CALLER_ID, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID, X_TENANT_ID, X_TENANT_TIER,
 };
 pub use request_hints::{RequestHints, wanted_deadline};
-pub use stamp::{Scheme, begin_forwarded, continue_forwarded, put_identity, stamp_trailers};
+pub use stamp::{ForwardedLines, IdentityLines, Scheme, continue_forwarded, stamp_trailers};
 pub use trace::{Trace, TraceId, renew_span, request_id};
 pub use value_text::ValueText;
 pub use via::Via;
@@ -76,8 +76,8 @@ pub fn clean_request(
     via: &Via,
 ) -> Result<RequestHints, Rejection> {
     if !headers.keys().any(names::needs_attention) {
-        // Most requests have no field to remove or to read.
-        headers.insert(VIA, via.value(version));
+        // Most requests have no field to remove or to read, and no `Via`.
+        headers.append(VIA, via.value(version));
         return Ok(RequestHints::default());
     }
     if via.is_in(headers) {

@@ -29,6 +29,7 @@ use self::record::{Counted, TenantRecord};
 use crate::auth::caller::{Caller, Kind};
 use crate::auth::revocations::Seen;
 use crate::clock::Now;
+use crate::headers::IdentityLines;
 use crate::identity;
 use crate::limits::kinds::Terms;
 use crate::limits::owner::{Owner, OwnerKey};
@@ -227,9 +228,8 @@ pub struct Principal {
     /// Queue key of the tenant. All anonymous callers have the same.
     pub share: u64,
     pub metrics: Arc<TenantMetrics>,
-    pub tenant_header: HeaderValue,
-    pub tier_header: HeaderValue,
-    pub caller_header: HeaderValue,
+    /// Field lines that tell a backend who the caller is.
+    pub identity: IdentityLines,
     pub seen: Seen,
     /// The setting that refuses every request of the tenant.
     pub disabled: Option<SettingId>,
@@ -403,9 +403,7 @@ impl Tiers {
             is_tenant_written,
             share: Owner::Tenant(&caller.tenant).key().short(),
             metrics: self.registry.tenants.find_or_add(&caller.tenant, &tier.name),
-            tenant_header: header(&caller.tenant),
-            tier_header: tier.as_header.clone(),
-            caller_header: header(&caller.id),
+            identity: IdentityLines::of(&header(&caller.tenant), &tier.as_header, &header(&caller.id)),
             unknown_tier,
             seen: Seen::nothing(),
             holds,

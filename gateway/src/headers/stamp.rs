@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::OnceLock;
 
 use http::header::{CONNECTION, FORWARDED, TE};
 use http::{HeaderName, HeaderValue, Version};
@@ -29,11 +30,22 @@ impl Scheme {
     }
 }
 
-/// Writes the caller's identity; the values are prepared with the caller.
-pub fn put_identity(text: &mut ValueText, tenant: &HeaderValue, tier: &HeaderValue, caller: &HeaderValue) {
-    put_line(text, &X_TENANT_ID, tenant.as_bytes());
-    put_line(text, &X_TENANT_TIER, tier.as_bytes());
-    put_line(text, &X_CALLER_ID, caller.as_bytes());
+/// Lines that tell who the caller is.
+#[derive(Debug)]
+pub struct IdentityLines(Box<[u8]>);
+
+impl IdentityLines {
+    pub fn of(tenant: &HeaderValue, tier: &HeaderValue, caller: &HeaderValue) -> Self {
+        let mut lines = ValueText::default();
+        put_line(&mut lines, &X_TENANT_ID, tenant.as_bytes());
+        put_line(&mut lines, &X_TENANT_TIER, tier.as_bytes());
+        put_line(&mut lines, &X_CALLER_ID, caller.as_bytes());
+        Self((*lines.take()).into())
+    }
+
+    pub fn put(&self, text: &mut ValueText) {
+        text.put(&self.0);
+    }
 }
 
 /// Asks the backend for trailers. HTTP/1.1 needs `TE` in `Connection` (RFC 9110 section 10.1.4); HTTP/2 forbids it.
@@ -44,10 +56,30 @@ pub fn stamp_trailers(headers: &mut FieldMap, version: Version) {
     }
 }
 
-/// Writes the client's address, scheme and host in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239), for a
-/// peer that is not trusted. No earlier value of these fields is left after cleaning. `host` is as sent, and checked;
-/// empty if there is none.
-pub fn begin_forwarded(text: &mut ValueText, client: &ClientAddress, scheme: Scheme, host: &str) {
+/// Lines that tell where the requests of a connection come from. They are kept for the host that is asked for first,
+/// because most callers never ask another one.
+#[derive(Debug, Default)]
+pub struct ForwardedLines(OnceLock<(Box<str>, Box<[u8]>)>);
+
+impl ForwardedLines {
+    /// Writes the client's address, scheme and host in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239),
+    /// for a peer that is not trusted. No earlier value of these fields is left after cleaning. `host` is as sent, and
+    /// checked; empty if there is none.
+    pub fn put(&self, text: &mut ValueText, client: &ClientAddress, scheme: Scheme, host: &str) {
+        let (of_host, lines) = self.0.get_or_init(|| {
+            let mut lines = ValueText::default();
+            begin_forwarded(&mut lines, client, scheme, host);
+            (host.into(), (*lines.take()).into())
+        });
+        if **of_host == *host {
+            text.put(lines);
+        } else {
+            begin_forwarded(text, client, scheme, host);
+        }
+    }
+}
+
+fn begin_forwarded(text: &mut ValueText, client: &ClientAddress, scheme: Scheme, host: &str) {
     put_line(text, &X_FORWARDED_PROTO, scheme.as_str().as_bytes());
     if !host.is_empty() {
         put_line(text, &X_FORWARDED_HOST, host.as_bytes());
@@ -192,7 +224,7 @@ mod tests {
         );
         let identity = ["acme", "premium", "key-7"].map(HeaderValue::from_static);
         let mut text = ValueText::default();
-        put_identity(&mut text, &identity[0], &identity[1], &identity[2]);
+        IdentityLines::of(&identity[0], &identity[1], &identity[2]).put(&mut text);
         AddedFields::take(&mut text).insert_into(&mut plain);
         assert_eq!(
             ["x-tenant-id", "x-tenant-tier", "x-caller-id"].map(|name| plain[name].clone()),
@@ -215,7 +247,13 @@ mod tests {
                 continue_forwarded(&mut headers, &client, Scheme::Http, host);
             } else {
                 let mut text = ValueText::default();
-                begin_forwarded(&mut text, &client, Scheme::Http, host);
+                let kept = ForwardedLines::default();
+                kept.put(&mut text, &client, Scheme::Http, host);
+                kept.put(&mut text, &client, Scheme::Http, "another");
+                AddedFields::take(&mut text).insert_into(&mut headers);
+                assert_eq!(lines(&headers, "x-forwarded-host"), ["another"]);
+                headers.remove("x-forwarded-host");
+                kept.put(&mut text, &client, Scheme::Http, host);
                 AddedFields::take(&mut text).insert_into(&mut headers);
             }
             assert_eq!(lines(&headers, "x-forwarded-for"), [list]);

@@ -35,12 +35,7 @@ impl Decision<'_> {
             ratelimit: _,
         } = route.edge.added;
         if identity {
-            headers::put_identity(
-                text,
-                &principal.tenant_header,
-                &principal.tier_header,
-                &principal.caller_header,
-            );
+            principal.identity.put(text);
         }
         if forwarded {
             // Of HTTP/1.0, an absolute target may name the host without `Host`. The clone of the field shares its bytes.
@@ -51,7 +46,7 @@ impl Decision<'_> {
             if client.trusted_peer {
                 headers::continue_forwarded(fields, client, peer.scheme, host);
             } else {
-                headers::begin_forwarded(text, client, peer.scheme, host);
+                peer.forwarded.put(text, client, peer.scheme, host);
             }
         }
         if is_traced {

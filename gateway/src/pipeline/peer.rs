@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::explain::AssumedCaller;
 use crate::auth::mtls::caller_certificate::CallerCertificate;
-use crate::headers::Scheme;
+use crate::headers::{ForwardedLines, Scheme};
 use crate::overload::WorkerLoad;
 use crate::wire::interim::InterimAnswers;
 
@@ -19,6 +19,7 @@ pub struct Peer {
     /// Load of that worker.
     pub load: Arc<WorkerLoad>,
     pub scheme: Scheme,
+    pub forwarded: ForwardedLines,
     /// The client certificate of the TLS handshake, if one was presented.
     pub certificate: Option<Arc<CallerCertificate>>,
     /// Takes interim answers of backends, where they can be passed on to the whole connection, as on HTTP/1.1.

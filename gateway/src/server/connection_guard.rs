@@ -7,7 +7,7 @@ use super::per_address::AddressSlot;
 use super::reaper::ConnectionActivity;
 use super::worker::Worker;
 use crate::client::address;
-use crate::headers::Scheme;
+use crate::headers::{ForwardedLines, Scheme};
 use crate::observe::ConnectionRefusal;
 use crate::pipeline::Peer;
 
@@ -63,6 +63,7 @@ impl ConnectionGuard {
             scheme,
             certificate: None,
             interim: Some(Arc::default()),
+            forwarded: ForwardedLines::default(),
             assumed: None,
         }
     }

@@ -10,7 +10,7 @@ use policies::{Moment, WallTime};
 
 use super::*;
 use crate::control::reload;
-use crate::headers::{Scheme, Trace, ValueText};
+use crate::headers::{ForwardedLines, Scheme, Trace, ValueText};
 use crate::message::{Request, RequestHead};
 use crate::observe::{Observer, Target as LogTarget};
 use crate::pipeline::charge::charge;
@@ -105,6 +105,7 @@ impl Scene {
                 scheme: Scheme::Https,
                 certificate: None,
                 interim: None,
+                forwarded: ForwardedLines::default(),
                 assumed: None,
             },
             now: Now {

@@ -38,7 +38,7 @@ use super::decision::{Decision, Findings, Identification};
 use super::decision_input::DecisionInput;
 use super::peer::Peer;
 use crate::clock::Now;
-use crate::headers::{self, Trace};
+use crate::headers::{self, ForwardedLines, Trace};
 use crate::overload::WorkerLoad;
 use crate::plan::Plan;
 use crate::plan::own_settings::OwnSettings;
@@ -120,6 +120,7 @@ pub fn explain(plan: &Plan, load: Arc<WorkerLoad>, question: Question, is_live: 
         scheme,
         certificate: None,
         interim: None,
+        forwarded: ForwardedLines::default(),
         assumed: None,
     };
     let trace = Trace::read_or_start(&parts.headers, false);

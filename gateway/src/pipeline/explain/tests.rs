@@ -80,6 +80,7 @@ impl Bench {
             scheme: question.scheme,
             certificate: None,
             interim: None,
+            forwarded: ForwardedLines::default(),
             assumed: None,
         };
         let body = caller_body(Vec::new(), Some(0), true);
