@@ -93,7 +93,7 @@ pub fn ask_for_the_whole(request: &mut FieldMap) {
 /// the 304 is about another answer.
 pub fn confirmed(stored: &FieldMap, news: &FieldMap) -> Option<FieldMap> {
     // These describe the body, which stays.
-    const OF_BODY: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
+    static OF_BODY: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
     if let (Some(old), Some(new)) = (stored.get(ETAG), news.get(ETAG))
         && opaque(old) != opaque(new)
     {

@@ -11,7 +11,7 @@ use super::{Coding, MediaRange};
 use crate::message::FieldMap;
 
 /// Fields that hold for the bytes of the body as they are (RFC 9530, RFC 9421, RFC 1864, RFC 3230).
-const OF_BYTES: [HeaderName; 5] = [
+static OF_BYTES: [HeaderName; 5] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),

@@ -20,7 +20,7 @@ use crate::wire::websocket;
 pub(super) const HIGHEST_STATUS: u16 = 599;
 
 /// Fields of one connection, which HTTP/2 does not know (RFC 9113 section 8.2.2).
-const OF_CONNECTION: [HeaderName; 6] = [
+static OF_CONNECTION: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     CONNECTION,
@@ -69,8 +69,9 @@ pub(super) fn put<B>(request: &mut Request<B>, target: &RequestTarget<'_>) {
 /// Keeps credentials out of the table of fields that all exchanges of the connection share, where one caller could guess at
 /// another's by the size of its own request (RFC 7541 section 7.1).
 fn hide_secrets(headers: &mut FieldMap) {
+    static SECRETS: [HeaderName; 3] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];
     for (name, value) in headers.iter_mut() {
-        if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name) {
+        if SECRETS.contains(name) {
             value.set_sensitive(true);
         }
     }

@@ -21,7 +21,7 @@ use crate::server::in_flight::InFlight;
 use crate::wire::slow_caller::Transfer;
 
 /// Fields of one connection, which HTTP/2 does not know (RFC 9113 section 8.2.2).
-const OF_CONNECTION: [HeaderName; 6] = [
+static OF_CONNECTION: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     CONNECTION,

@@ -36,7 +36,7 @@ pub enum FieldKind {
 }
 
 /// Names in the order of the kinds, without `Other`.
-const NAMES: [HeaderName; FieldKind::Other as usize] = [
+static NAMES: [HeaderName; FieldKind::Other as usize] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCEPT_LANGUAGE,

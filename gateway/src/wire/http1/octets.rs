@@ -115,15 +115,19 @@ pub(super) fn before_colon(bytes: &[u8]) -> Option<usize> {
 
 /// Whether a name is `lower`, which has the same length and no capital letters, but for the case of its letters.
 pub(super) fn is_spelling(name: &[u8], lower: &[u8]) -> bool {
-    // Of the bytes in a name, the letters have the bit 0x40, or another one of those above it.
+    // Letters have the bit 0x40, and those in lower case the bit below it as well.
     let differs = |name: u64, lower: u64| (name | lower >> 1 & 0x20 * EACH) ^ lower;
-    let ((words, rest), (lower_words, lower_rest)) = (name.as_chunks(), lower.as_chunks());
+    let differ = |name: &[u8; 8], lower: &[u8; 8]| differs(u64::from_le_bytes(*name), u64::from_le_bytes(*lower));
     let mut all = 0;
-    for (word, lower) in words.iter().zip(lower_words) {
-        all |= differs(u64::from_le_bytes(*word), u64::from_le_bytes(*lower));
-    }
-    for (byte, lower) in rest.iter().zip(lower_rest) {
-        all |= differs((*byte).into(), (*lower).into());
+    if let (Some(last), Some(lower_last)) = (name.last_chunk(), lower.last_chunk()) {
+        all |= differ(last, lower_last);
+        for (word, lower) in name.as_chunks().0.iter().zip(lower.as_chunks().0) {
+            all |= differ(word, lower);
+        }
+    } else {
+        for (byte, lower) in name.iter().zip(lower) {
+            all |= differs((*byte).into(), (*lower).into());
+        }
     }
     all == 0
 }
