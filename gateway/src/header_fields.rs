@@ -50,9 +50,9 @@ pub fn ratelimit_policy<'a>(grants: impl IntoIterator<Item = Grant<'a>>) -> Head
     let mut out = Text::new();
     for Grant { limit, quota, window } in grants {
         put_name(&mut out, limit);
-        put_parameter(&mut out, b";q=", quota);
+        put_parameter(&mut out, *b";q=", quota);
         match window {
-            Some(window) => put_parameter(&mut out, b";w=", window.max(1)),
+            Some(window) => put_parameter(&mut out, *b";w=", window.max(1)),
             None => out.extend_from_slice(b";qu=\"concurrent-requests\""),
         }
     }
@@ -69,8 +69,8 @@ pub fn ratelimit<'a>(balances: impl IntoIterator<Item = Balance<'a>>) -> HeaderV
     } in balances
     {
         put_name(&mut out, limit);
-        put_parameter(&mut out, b";r=", remaining);
-        put_parameter(&mut out, b";t=", reset);
+        put_parameter(&mut out, *b";r=", remaining);
+        put_parameter(&mut out, *b";t=", reset);
     }
     let mut value = into_value(&out);
     // It hardly ever comes again, so HTTP/2 need not remember it.
@@ -136,12 +136,14 @@ fn put_name(out: &mut Text, name: &str) {
     put_string(out, name);
 }
 
-fn put_parameter(out: &mut Text, key: &[u8], number: u64) {
+fn put_parameter(out: &mut Text, key: [u8; 3], number: u64) {
     // RFC 9651 section 3.3.1: an Integer has at most 15 digits.
     const MAX: u64 = 999_999_999_999_999;
-    // Byte by byte: the pieces are so short that copying each as a whole costs more.
-    out.extend(key.iter().copied());
-    out.extend(Digits::of(number.min(MAX)).as_bytes().iter().copied());
+    let Digits { mut digits, start } = Digits::of(number.min(MAX));
+    // In one piece, which costs less than two.
+    let start = start - key.len();
+    digits[start..start + key.len()].copy_from_slice(&key);
+    out.extend_from_slice(&digits[start..]);
 }
 
 /// Writes a String of RFC 9651 section 3.3.3. Such a string holds printable ASCII only, so any other byte is

@@ -42,13 +42,13 @@ pub fn answer(rejection: &Rejection, request_id: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = reason.status();
     let headers = response.headers_mut();
-    headers.reserve(8);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    headers.insert(CONTENT_LENGTH, header_fields::number(body.len() as u64));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_GATEWAY_REASON, HeaderValue::from_static(reason.as_str()));
+    headers.reserve(12);
+    headers.append(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.append(CONTENT_LENGTH, header_fields::number(body.len() as u64));
+    headers.append(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.append(X_GATEWAY_REASON, HeaderValue::from_static(reason.as_str()));
     if let Some(wait) = advice.wait {
-        headers.insert(RETRY_AFTER, header_fields::retry_after(wait));
+        headers.append(RETRY_AFTER, header_fields::retry_after(wait));
     }
     insert_fields(headers, advice.fields);
     *response.body_mut() = body;

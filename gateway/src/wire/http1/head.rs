@@ -186,6 +186,16 @@ pub(crate) struct HeadReader {
     last: bool,
 }
 
+/// Line that is not at once seen to be a good field line, with its length.
+enum AnotherLine {
+    Field(field::Line),
+    /// First line of the head, or the empty line that may precede it.
+    First(usize),
+    /// The empty line at the end.
+    Last(usize),
+    Incomplete,
+}
+
 impl HeadReader {
     pub(crate) const fn new(kind: Kind) -> Self {
         Self {
@@ -220,34 +230,58 @@ impl HeadReader {
     pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits, places: &mut Vec<Place>) -> Result<Option<usize>> {
         loop {
             let rest = &bytes[self.judged..];
-            if self.lines > 0
-                && let Some(line) = field::good_line(rest)
-            {
+            let good = if self.lines > 0 { field::good_line(rest) } else { None };
+            let line = if let Some(line) = good {
                 self.fits(line.length, limits)?;
-                self.field(rest, self.judged, &line, limits, places)?;
-                self.judged += line.length;
-                self.searched = 0;
-                continue;
-            }
-            let Some(end) = memchr(b'\n', &rest[self.searched..]) else {
-                self.searched = rest.len();
-                self.fits(rest.len(), limits)?;
-                return Ok(None);
+                line
+            } else {
+                match self.another_line(rest, limits)? {
+                    AnotherLine::Field(line) => line,
+                    AnotherLine::First(length) => {
+                        self.judged += length;
+                        self.searched = 0;
+                        continue;
+                    }
+                    AnotherLine::Last(length) => {
+                        self.end()?;
+                        return Ok(Some(self.judged + length));
+                    }
+                    AnotherLine::Incomplete => return Ok(None),
+                }
             };
-            let end = self.searched + end;
-            self.fits(end + 1, limits)?;
-            let at = self.judged;
-            self.judged += end + 1;
+            self.field(rest, &line, limits, places)?;
+            self.judged += line.length;
             self.searched = 0;
-            let Some(line) = rest[..end].strip_suffix(b"\r") else {
-                return malformed("a line ends in LF alone");
-            };
-            if self.lines > 0 && line.is_empty() {
-                self.end()?;
-                return Ok(Some(self.judged));
-            }
-            self.line(line, at, limits, places)?;
         }
+    }
+
+    /// Reads a line that is not at once seen to be a good field line.
+    fn another_line(&mut self, rest: &[u8], limits: &Limits) -> Result<AnotherLine> {
+        let Some(end) = memchr(b'\n', &rest[self.searched..]) else {
+            self.searched = rest.len();
+            self.fits(rest.len(), limits)?;
+            return Ok(AnotherLine::Incomplete);
+        };
+        let end = self.searched + end;
+        self.fits(end + 1, limits)?;
+        let Some(line) = rest[..end].strip_suffix(b"\r") else {
+            return malformed("a line ends in LF alone");
+        };
+        if self.lines == 0 {
+            self.first_line(line, limits)?;
+            return Ok(AnotherLine::First(end + 1));
+        }
+        if line.is_empty() {
+            return Ok(AnotherLine::Last(end + 1));
+        }
+        self.has_room_for_field(limits)?;
+        let (name_length, value) = field::split(line)?;
+        Ok(AnotherLine::Field(field::Line {
+            length: end + 1,
+            name_length,
+            kind: FieldKind::of(&line[..name_length]),
+            value,
+        }))
     }
 
     /// Returns the complete head, whose bytes are `bytes` and whose fields lie at `places`.
@@ -274,29 +308,17 @@ impl HeadReader {
         Ok(())
     }
 
-    /// Reads a line that begins at the byte `at` of the head.
-    fn line(&mut self, line: &[u8], at: usize, limits: &Limits, places: &mut Vec<Place>) -> Result<()> {
-        if self.lines == 0 {
-            match self.kind {
-                Kind::Request if line.is_empty() && !self.skipped => {
-                    self.skipped = true;
-                    return Ok(());
-                }
-                Kind::Request => self.request_line(line, at, limits)?,
-                Kind::Answer(_) => self.status_line(line, at)?,
+    fn first_line(&mut self, line: &[u8], limits: &Limits) -> Result<()> {
+        match self.kind {
+            Kind::Request if line.is_empty() && !self.skipped => {
+                self.skipped = true;
+                return Ok(());
             }
-            self.lines += 1;
-            return Ok(());
+            Kind::Request => self.request_line(line, self.judged, limits)?,
+            Kind::Answer(_) => self.status_line(line, self.judged)?,
         }
-        self.has_room_for_field(limits)?;
-        let (name_length, value) = field::split(line)?;
-        let parts = field::Line {
-            length: line.len() + 2,
-            name_length,
-            kind: FieldKind::of(&line[..name_length]),
-            value,
-        };
-        self.field(line, at, &parts, limits, places)
+        self.lines += 1;
+        Ok(())
     }
 
     const fn has_room_for_field(&self, limits: &Limits) -> Result<()> {
@@ -374,15 +396,8 @@ impl HeadReader {
         Ok(())
     }
 
-    /// Notes the field line that begins at the byte `at` of the head, and evaluates the fields that frame the message.
-    fn field(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        line: &field::Line,
-        limits: &Limits,
-        places: &mut Vec<Place>,
-    ) -> Result<()> {
+    /// Notes the field line with which `bytes` begin, and evaluates the fields that frame the message.
+    fn field(&mut self, bytes: &[u8], line: &field::Line, limits: &Limits, places: &mut Vec<Place>) -> Result<()> {
         self.has_room_for_field(limits)?;
         let value = &bytes[line.value.clone()];
         match line.kind {
@@ -413,6 +428,7 @@ impl HeadReader {
             FieldKind::KeepAlive => self.keep_alive = timeout(value).or(self.keep_alive),
             _ => {}
         }
+        let at = self.judged;
         places.push(Place {
             name: offset(at),
             value: offset(at + line.value.start),
