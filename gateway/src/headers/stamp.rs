@@ -59,17 +59,17 @@ pub fn stamp_trailers(headers: &mut FieldMap, version: Version) {
 /// Lines that tell where the requests of a connection come from. They are kept for the host that is asked for first,
 /// because most callers never ask another one.
 #[derive(Debug, Default)]
-pub struct ForwardedLines(OnceLock<(Box<str>, Box<[u8]>)>);
+pub struct ForwardedLines(OnceLock<Box<(Box<str>, Box<[u8]>)>>);
 
 impl ForwardedLines {
     /// Writes the client's address, scheme and host in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239),
     /// for a peer that is not trusted. No earlier value of these fields is left after cleaning. `host` is as sent, and
     /// checked; empty if there is none.
     pub fn put(&self, text: &mut ValueText, client: &ClientAddress, scheme: Scheme, host: &str) {
-        let (of_host, lines) = self.0.get_or_init(|| {
+        let (of_host, lines) = &**self.0.get_or_init(|| {
             let mut lines = ValueText::default();
             begin_forwarded(&mut lines, client, scheme, host);
-            (host.into(), (*lines.take()).into())
+            Box::new((host.into(), (*lines.take()).into()))
         });
         if **of_host == *host {
             text.put(lines);
