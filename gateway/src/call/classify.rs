@@ -63,7 +63,7 @@ pub(crate) enum Pushback {
 /// Returns the pushback of an answer: gRPC's field if there is one, because it is meant for retries; else
 /// `Retry-After`.
 pub(crate) fn pushback(headers: &FieldMap) -> Option<Pushback> {
-    let mut grpc = headers.get_all(&GRPC_RETRY_PUSHBACK_MS).into_iter();
+    let mut grpc = headers.get_all(&GRPC_RETRY_PUSHBACK_MS);
     if let Some(value) = grpc.next() {
         return Some(match grpc_wait(value.as_bytes()) {
             Some(wait) if grpc.next().is_none() => Pushback::After(wait),

@@ -59,20 +59,29 @@ pub fn stamp_trailers(headers: &mut FieldMap, version: Version) {
 /// Lines that tell where the requests of a connection come from. They are kept for the host that is asked for first,
 /// because most callers never ask another one.
 #[derive(Debug, Default)]
-pub struct ForwardedLines(OnceLock<Box<(Box<str>, Box<[u8]>)>>);
+pub struct ForwardedLines(OnceLock<Box<LinesOfHost>>);
+
+#[derive(Debug)]
+struct LinesOfHost {
+    host: Box<str>,
+    lines: Box<[u8]>,
+}
 
 impl ForwardedLines {
     /// Writes the client's address, scheme and host in `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239),
     /// for a peer that is not trusted. No earlier value of these fields is left after cleaning. `host` is as sent, and
     /// checked; empty if there is none.
     pub fn put(&self, text: &mut ValueText, client: &ClientAddress, scheme: Scheme, host: &str) {
-        let (of_host, lines) = &**self.0.get_or_init(|| {
+        let kept = self.0.get_or_init(|| {
             let mut lines = ValueText::default();
             begin_forwarded(&mut lines, client, scheme, host);
-            Box::new((host.into(), (*lines.take()).into()))
+            Box::new(LinesOfHost {
+                host: host.into(),
+                lines: (*lines.take()).into(),
+            })
         });
-        if **of_host == *host {
-            text.put(lines);
+        if *kept.host == *host {
+            text.put(&kept.lines);
         } else {
             begin_forwarded(text, client, scheme, host);
         }

@@ -24,7 +24,7 @@ impl IdempotencyKey {
     /// # Errors
     /// What the caller has to correct.
     pub fn read(headers: &FieldMap, is_anonymous: bool) -> Result<Option<Self>, &'static str> {
-        let mut fields = headers.get_all(NAME).into_iter();
+        let mut fields = headers.get_all(NAME);
         let Some(field) = fields.next() else {
             return Ok(None);
         };

@@ -116,7 +116,7 @@ pub(super) fn before_colon(bytes: &[u8]) -> Option<usize> {
 /// Whether a name is `lower`, which has the same length and no capital letters, but for the case of its letters.
 pub(super) fn is_spelling(name: &[u8], lower: &[u8]) -> bool {
     // Letters have the bit 0x40, and those in lower case the bit below it as well.
-    let differs = |name: u64, lower: u64| (name | lower >> 1 & 0x20 * EACH) ^ lower;
+    let differs = |name: u64, lower: u64| (name | ((lower >> 1) & (0x20 * EACH))) ^ lower;
     let differ = |name: &[u8; 8], lower: &[u8; 8]| differs(u64::from_le_bytes(*name), u64::from_le_bytes(*lower));
     let mut all = 0;
     if let (Some(last), Some(lower_last)) = (name.last_chunk(), lower.last_chunk()) {
