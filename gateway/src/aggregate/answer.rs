@@ -78,14 +78,7 @@ impl Answer {
     /// are left out (RFC 9110 section 15.4.5).
     pub fn write_unchanged_headers(&self, headers: &mut FieldMap) {
         self.write_headers(headers);
-        let of_body: Vec<_> = headers
-            .keys()
-            .filter(|name| name.as_str().starts_with("content-") && *name != CONTENT_LOCATION)
-            .cloned()
-            .collect();
-        for name in of_body {
-            headers.remove(name);
-        }
+        headers.retain(|name, _| !name.as_str().starts_with("content-") || *name == CONTENT_LOCATION);
     }
 
     /// Kinds of the fallbacks that replaced failed parts.

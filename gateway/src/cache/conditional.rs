@@ -99,16 +99,15 @@ pub fn confirmed(stored: &FieldMap, news: &FieldMap) -> Option<FieldMap> {
     {
         return None;
     }
-    let mut headers = stored.clone();
+    let is_new = |name: &HeaderName| !OF_BODY.contains(name) && news.contains_key(name);
     // The age is that of the new answer.
-    headers.remove(AGE);
-    for name in news.keys().filter(|name| !OF_BODY.contains(name)) {
-        headers.remove(name);
-        for value in news.get_all(name) {
-            headers.append(name, value.clone());
-        }
-    }
-    Some(headers)
+    let old = stored.iter().filter(|(name, _)| **name != AGE && !is_new(name));
+    let new = news.iter().filter(|(name, _)| !OF_BODY.contains(name));
+    Some(
+        old.chain(new)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    )
 }
 
 /// Returns the targets that the answer to an unsafe request names as changed too, on the same host (RFC 9111 section 4.4).

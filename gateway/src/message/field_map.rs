@@ -1,7 +1,9 @@
 //! The fields of a message: a list of lines that is searched by name.
 //!
-//! A message has few fields, so a search along the list takes less time than a hash of the name, and adding a line is
-//! no more than a push. The number of lines of what a stranger sends is limited by whoever reads it.
+//! A message has few fields, so a search along the list takes less time than a table of hashes, and adding a line is
+//! little more than a push. Most names that are searched for are in no line; nearly all of these searches end before
+//! the list, at a word with a bit for each name. The number of lines of what a stranger sends is limited by whoever
+//! reads it.
 
 use std::fmt;
 use std::ops::Index;
@@ -14,6 +16,8 @@ type Line = (HeaderName, HeaderValue);
 #[derive(Clone, Default)]
 pub struct FieldMap {
     lines: Vec<Line>,
+    /// The bits of all names that have been added. Those of removed lines stay.
+    bits: u64,
 }
 
 /// Values of all lines with one name, in their order.
@@ -27,6 +31,9 @@ pub struct Values<'a> {
 
 /// Name to search for.
 pub trait FieldName {
+    /// Returns the name, in any case.
+    fn text(&self) -> &str;
+
     /// Whether the line has this name.
     fn is(&self, name: &HeaderName) -> bool;
 }
@@ -38,13 +45,17 @@ pub trait IntoFieldName {
 
 impl FieldMap {
     pub const fn new() -> Self {
-        Self { lines: Vec::new() }
+        Self {
+            lines: Vec::new(),
+            bits: 0,
+        }
     }
 
     /// Creates a map with room for so many lines.
     pub fn with_capacity(lines: usize) -> Self {
         Self {
             lines: Vec::with_capacity(lines),
+            bits: 0,
         }
     }
 
@@ -89,7 +100,7 @@ impl FieldMap {
     pub fn insert(&mut self, name: impl IntoFieldName, value: HeaderValue) -> Option<HeaderValue> {
         let name = name.into_field_name();
         let Some(place) = self.place(&&name) else {
-            self.lines.push((name, value));
+            self.push(name, value);
             return None;
         };
         let before = std::mem::replace(&mut self.lines[place].1, value);
@@ -101,13 +112,13 @@ impl FieldMap {
     pub fn insert_missing(&mut self, name: impl IntoFieldName, value: impl FnOnce() -> HeaderValue) {
         let name = name.into_field_name();
         if !self.contains_key(&name) {
-            self.lines.push((name, value()));
+            self.push(name, value());
         }
     }
 
     /// Adds a line at the end.
     pub fn append(&mut self, name: impl IntoFieldName, value: HeaderValue) {
-        self.lines.push((name.into_field_name(), value));
+        self.push(name.into_field_name(), value);
     }
 
     /// Removes all lines with this name. Returns the value of the first.
@@ -140,7 +151,15 @@ impl FieldMap {
         self.lines.iter().map(|(_, value)| value)
     }
 
+    fn push(&mut self, name: HeaderName, value: HeaderValue) {
+        self.bits |= bit(name.as_str());
+        self.lines.push((name, value));
+    }
+
     fn place(&self, name: &impl FieldName) -> Option<usize> {
+        if self.bits & bit(name.text()) == 0 {
+            return None;
+        }
         self.lines.iter().position(|(of_line, _)| name.is(of_line))
     }
 
@@ -155,6 +174,13 @@ impl FieldMap {
             });
         }
     }
+}
+
+/// Returns the bit of a name in any case. The factors are such that few of the usual names share one.
+fn bit(name: &str) -> u64 {
+    let ends = |name: &[u8]| Some((name.first()? | 0x20, name.last()? | 0x20));
+    let (first, last) = ends(name.as_bytes()).unwrap_or_default();
+    1 << ((name.len() * 7 + usize::from(first) * 28 + usize::from(last) * 29) % 64)
 }
 
 impl<'a> Values<'a> {
@@ -182,18 +208,30 @@ impl<'a> DoubleEndedIterator for Values<'a> {
 }
 
 impl FieldName for &HeaderName {
+    fn text(&self) -> &str {
+        self.as_str()
+    }
+
     fn is(&self, name: &HeaderName) -> bool {
         *self == name
     }
 }
 
 impl FieldName for HeaderName {
+    fn text(&self) -> &str {
+        self.as_str()
+    }
+
     fn is(&self, name: &HeaderName) -> bool {
         self == name
     }
 }
 
 impl FieldName for &str {
+    fn text(&self) -> &str {
+        self
+    }
+
     fn is(&self, name: &HeaderName) -> bool {
         name.as_str().eq_ignore_ascii_case(self)
     }
@@ -220,15 +258,17 @@ impl IntoFieldName for &'static str {
 impl Extend<Line> for FieldMap {
     /// Adds lines at the end.
     fn extend<T: IntoIterator<Item = Line>>(&mut self, lines: T) {
-        self.lines.extend(lines);
+        for (name, value) in lines {
+            self.push(name, value);
+        }
     }
 }
 
 impl FromIterator<Line> for FieldMap {
     fn from_iter<T: IntoIterator<Item = Line>>(lines: T) -> Self {
-        Self {
-            lines: lines.into_iter().collect(),
-        }
+        let mut fields = Self::new();
+        fields.extend(lines);
+        fields
     }
 }
 
@@ -262,14 +302,14 @@ impl<N: FieldName> Index<N> for FieldMap {
 
 impl From<HeaderMap> for FieldMap {
     fn from(map: HeaderMap) -> Self {
-        let mut lines: Vec<Line> = Vec::with_capacity(map.len() + 4);
+        let mut fields = Self::with_capacity(map.len() + 4);
         for (name, value) in map {
             // The name is left out of all lines but the first of that name.
-            if let Some(name) = name.or_else(|| lines.last().map(|(name, _)| name.clone())) {
-                lines.push((name, value));
+            if let Some(name) = name.or_else(|| fields.lines.last().map(|(name, _)| name.clone())) {
+                fields.push(name, value);
             }
         }
-        Self { lines }
+        fields
     }
 }
 
